@@ -1,6 +1,6 @@
 // Gathers every mistake of an input before reporting, so that the author sees all of them at once
-// (graph text, pipeline settings, plans). A finding names where (file, line, column, node, rank), what
-// was wrong, what was expected and, where one can be guessed, a suggestion.
+// (graph text, pipeline settings, plans). A finding names where (file, line, column, node, rank),
+// what was wrong, what was expected and, where one can be guessed, a suggestion.
 //
 //   Findings findings;
 //   findings.Add({.check = "batch", .file = f, .line = 12, .column = 3,
@@ -34,7 +34,9 @@ struct Finding {
 class Findings {
  public:
   void Add(Finding finding) { list_.push_back(std::move(finding)); }
-  void Append(const Findings& other) { list_.insert(list_.end(), other.list_.begin(), other.list_.end()); }
+  void Append(const Findings& other) {
+    list_.insert(list_.end(), other.list_.begin(), other.list_.end());
+  }
   bool ok() const { return list_.empty(); }
   const std::vector<Finding>& list() const { return list_; }
 

@@ -1,6 +1,6 @@
-// Status macros of the whole project. Our own code never throws: every function that can fail returns
-// absl::Status or absl::StatusOr<T>, and foreign exceptions are stopped at two doors (ops/torch_bridge
-// and graph/runtime).
+// Status macros of the whole project. Our own code never throws: every function that can fail
+// returns absl::Status or absl::StatusOr<T>, and foreign exceptions are stopped at two doors
+// (ops/torch_bridge and graph/runtime).
 //
 //   absl::StatusOr<Plan> Load(...) {
 //     ASSIGN_OR_RETURN(Graph graph, Parse(text));
@@ -37,10 +37,10 @@ absl::Status ToStatus(const absl::StatusOr<T>& s) {
 #define MILLRACE_CONCAT_INNER_(a, b) a##b
 #define MILLRACE_CONCAT_(a, b) MILLRACE_CONCAT_INNER_(a, b)
 
-#define RETURN_IF_ERROR(expr)                                                 \
-  do {                                                                        \
+#define RETURN_IF_ERROR(expr)                                                  \
+  do {                                                                         \
     absl::Status millrace_status_ = ::millrace::base_internal::ToStatus(expr); \
-    if (!millrace_status_.ok()) return millrace_status_;                      \
+    if (!millrace_status_.ok()) return millrace_status_;                       \
   } while (false)
 
 #define ASSIGN_OR_RETURN(lhs, expr) \

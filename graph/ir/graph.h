@@ -1,20 +1,24 @@
-// The immutable graph of one training step, as one rank of a group of identical ranks sees it (SPMD).
+// The immutable graph of one training step, as one rank of a group of identical ranks sees it
+// (SPMD).
 //
-//   Buffer   a piece of memory in one tier, allocated as a whole; persistent ones keep their bytes between steps
-//   Value    an SSA name for a byte range of a buffer: written by exactly one node (or present at the start
+//   Buffer   a piece of memory in one tier, allocated as a whole; persistent ones keep their bytes
+//   between steps Value    an SSA name for a byte range of a buffer: written by exactly one node
+//   (or present at the start
 //            of the step), read by any number. An update in place is a new value on the same bytes.
-//   Node     one operation: reads values, writes values. Order follows from values, from control edges,
-//            and - between values on overlapping bytes - from the order of the nodes in the graph's text:
-//            a reader of the old value comes before the writer of the new one.
+//   Node     one operation: reads values, writes values. Order follows from values, from control
+//   edges,
+//            and - between values on overlapping bytes - from the order of the nodes in the graph's
+//            text: a reader of the old value comes before the writer of the new one.
 //
-// Sharding over a group of N ranks: a value with `own_shard` lies at offset + r * bytes() for the rank with
-// index r in the group, so that one text describes all ranks.
+// Sharding over a group of N ranks: a value with `own_shard` lies at offset + r * bytes() for the
+// rank with index r in the group, so that one text describes all ranks.
 //
 //   GraphBuilder b("step");
-//   BufferId p = b.AddBuffer({.name = "param/bucket_0", .bytes = 4096, .kind = BufferKind::kParameter, .persistent = true});
-//   ValueId v = b.AddValue({.name = "param/bucket_0", .shape = {1024}, .buffer = p});
-//   b.AddNode({.name = "forward/0/layers.0", .op = "forward", .inputs = {x, v}, .outputs = {y}});
-//   ASSIGN_OR_RETURN(Graph g, std::move(b).Build());      // all mistakes at once
+//   BufferId p = b.AddBuffer({.name = "param/bucket_0", .bytes = 4096, .kind =
+//   BufferKind::kParameter, .persistent = true}); ValueId v = b.AddValue({.name = "param/bucket_0",
+//   .shape = {1024}, .buffer = p}); b.AddNode({.name = "forward/0/layers.0", .op = "forward",
+//   .inputs = {x, v}, .outputs = {y}}); ASSIGN_OR_RETURN(Graph g, std::move(b).Build());      //
+//   all mistakes at once
 //
 // Ids are indices into the vectors. Thread-compatible; const access is safe from many threads.
 #ifndef MILLRACE_GRAPH_IR_GRAPH_H_
@@ -87,7 +91,8 @@ struct Value {
   int64_t offset = 0;      // bytes from the start of the buffer
   bool own_shard = false;  // lies at offset + (index in group) * bytes()
   std::string group;       // the group of `sharding` and `own_shard`; "" when replicated
-  int32_t bucket = -1;     // flat bucket (Graph::buckets) that this value is, or is part of; -1 when none
+  int32_t bucket =
+      -1;  // flat bucket (Graph::buckets) that this value is, or is part of; -1 when none
   SourceLocation source;
   int64_t numel() const {
     int64_t n = 1;
@@ -95,9 +100,23 @@ struct Value {
     return n;
   }
   int64_t bytes() const { return numel() * SizeOf(dtype); }
+  // dtype, shape, sharding and group of `other`; name and place stay.
+  void CopyTypeFrom(const Value& other) {
+    dtype = other.dtype;
+    shape = other.shape;
+    sharding = other.sharding;
+    group = other.group;
+  }
 };
 
-enum class CollectiveOp : uint8_t { kAllGather, kReduceScatter, kAllReduce, kBroadcast, kAllToAll, kBarrier };
+enum class CollectiveOp : uint8_t {
+  kAllGather,
+  kReduceScatter,
+  kAllReduce,
+  kBroadcast,
+  kAllToAll,
+  kBarrier
+};
 absl::string_view Name(CollectiveOp op);  // "all_gather", ...
 
 // Present on nodes that talk to other ranks.
@@ -105,11 +124,12 @@ struct CollectiveSpec {
   CollectiveOp op = CollectiveOp::kAllReduce;
   std::string group;  // "data"
   DType dtype = DType::kF32;
-  int64_t count = 0;  // elements per rank: all_gather of what is sent, reduce_scatter of what is received, else all
+  int64_t count = 0;  // elements per rank: all_gather of what is sent, reduce_scatter of what is
+                      // received, else all
 };
 
-// An asynchronous operation is two nodes. From start to done it may read its inputs and write its outputs
-// at any time; `start` carries the inputs, `done` the outputs, `partner` joins them.
+// An asynchronous operation is two nodes. From start to done it may read its inputs and write its
+// outputs at any time; `start` carries the inputs, `done` the outputs, `partner` joins them.
 enum class AsyncRole : uint8_t { kNone, kStart, kDone };
 
 struct Node {
@@ -130,15 +150,15 @@ struct Node {
 
 // One parameter inside a flat bucket.
 struct ParamSlot {
-  int32_t stage = 0;  // index into ModelSpec::stages
-  int32_t param = 0;  // index into StageSpec::params
-  int64_t offset = 0; // elements from the start of the bucket; multiple of 16 (64 bytes)
+  int32_t stage = 0;   // index into ModelSpec::stages
+  int32_t param = 0;   // index into StageSpec::params
+  int64_t offset = 0;  // elements from the start of the bucket; multiple of 16 (64 bytes)
   int64_t numel = 0;
 };
 
-// A flat run of parameters that is reduced, gathered and updated as one. Gradients, optimizer states and
-// gathered copies use the same layout. `numel` is padded to a multiple of 16 x group size, so shards are
-// equal and every 16-element chunk lies in one shard.
+// A flat run of parameters that is reduced, gathered and updated as one. Gradients, optimizer
+// states and gathered copies use the same layout. `numel` is padded to a multiple of 16 x group
+// size, so shards are equal and every 16-element chunk lies in one shard.
 struct Bucket {
   std::string name;  // "bucket_3"
   std::vector<ParamSlot> slots;
@@ -160,7 +180,8 @@ class Graph {
   const std::vector<NodeId>& consumers(ValueId v) const { return consumers_[v]; }
   NodeId FindNode(absl::string_view name) const;    // -1 when absent
   ValueId FindValue(absl::string_view name) const;  // -1 when absent
-  // Node ids in an order that respects values and control edges and otherwise keeps the text's order.
+  // Node ids in an order that respects values and control edges and otherwise keeps the text's
+  // order.
   const std::vector<NodeId>& topological_order() const { return order_; }
 
  private:
@@ -191,7 +212,8 @@ class GraphBuilder {
   void SetGroup(const std::string& group, int size) { graph_.groups_[group] = size; }
 
   // A value on a buffer of its own.
-  ValueId AddValueWithBuffer(Value value, BufferKind kind, bool persistent = false, Tier tier = Tier::kDevice);
+  ValueId AddValueWithBuffer(Value value, BufferKind kind, bool persistent = false,
+                             Tier tier = Tier::kDevice);
 
   Node& node(NodeId id) { return graph_.nodes_[id]; }
   Value& value(ValueId id) { return graph_.values_[id]; }
@@ -200,8 +222,9 @@ class GraphBuilder {
   // Replaces all nodes (ids are renumbered by the caller).
   void SetNodes(std::vector<Node> nodes) { graph_.nodes_ = std::move(nodes); }
 
-  // Checks structure and builds the tables. Findings: duplicate names, ids out of range, two nodes writing
-  // one value, values outside their buffer, cycles (named node by node), async partners that do not match.
+  // Checks structure and builds the tables. Findings: duplicate names, ids out of range, two nodes
+  // writing one value, values outside their buffer, cycles (named node by node), async partners
+  // that do not match.
   absl::StatusOr<Graph> Build() &&;
   // As Build, but gives the findings one by one.
   absl::StatusOr<Graph> Build(Findings& findings) &&;

@@ -1,10 +1,10 @@
-// What graph/ knows about a model, without torch: stages in order, parameters, boundary tensors, FLOPs,
-// and where every byte that a stage allocates will lie. models/probe.h fills it by running each stage on
-// the meta device; tests and hand-made specs fill it directly.
+// What graph/ knows about a model, without torch: stages in order, parameters, boundary tensors,
+// FLOPs, and where every byte that a stage allocates will lie. models/probe.h fills it by running
+// each stage on the meta device; tests and hand-made specs fill it directly.
 //
-// A model is a chain of stages. Stage i reads the outputs of stage i-1 (stage 0 reads the batch's images),
-// the last stage also reads the batch's labels and its output 0 is the mean loss of the micro-batch.
-// All shapes are those of ONE micro-batch on ONE rank; all sizes are bytes.
+// A model is a chain of stages. Stage i reads the outputs of stage i-1 (stage 0 reads the batch's
+// images), the last stage also reads the batch's labels and its output 0 is the mean loss of the
+// micro-batch. All shapes are those of ONE micro-batch on ONE rank; all sizes are bytes.
 #ifndef MILLRACE_GRAPH_IR_MODEL_SPEC_H_
 #define MILLRACE_GRAPH_IR_MODEL_SPEC_H_
 
@@ -16,12 +16,13 @@
 
 namespace millrace {
 
-// How a parameter gets its first value; a pure function of (seed, parameter name, element index), so that
-// any shard on any rank can be filled without the rest.
+// How a parameter gets its first value; a pure function of (seed, parameter name, element index),
+// so that any shard on any rank can be filled without the rest.
 struct InitSpec {
   enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform };
   Kind kind = Kind::kZeros;
-  double scale = 0;  // standard deviation (normals; truncated at 2 sigma), half width (uniform), value (constant)
+  double scale = 0;  // standard deviation (normals; truncated at 2 sigma), half width (uniform),
+                     // value (constant)
 };
 
 struct ParamSpec {
@@ -59,8 +60,9 @@ struct Placement {
   enum class Region : uint8_t { kWorkspace, kSaved, kOutput, kInputGrad, kParamGrad };
   Region region = Region::kWorkspace;
   int32_t index = 0;
-  int64_t offset = 0;  // from the start of the workspace or of the saved block; 0 for the other regions
-  int64_t bytes = 0;   // as asked of the allocator
+  int64_t offset =
+      0;  // from the start of the workspace or of the saved block; 0 for the other regions
+  int64_t bytes = 0;  // as asked of the allocator
 };
 
 // The allocations of one node in the order in which the stage makes them.
@@ -73,15 +75,17 @@ struct StageSpec {
   std::string name;       // "embeddings", "layers.3", "head"
   std::string class_key;  // stages of equal key are identical but for parameter names
   std::vector<ParamSpec> params;
-  std::vector<TensorSpec> inputs;   // without the batch's labels
-  std::vector<TensorSpec> outputs;  // of the last stage: loss first, then what evaluation reads (logits)
-  int64_t saved_bytes = 0;          // size of the kSaved region; multiple of 64
-  AllocationPlan forward;           // training forward (saves for backward)
+  std::vector<TensorSpec> inputs;  // without the batch's labels
+  std::vector<TensorSpec>
+      outputs;              // of the last stage: loss first, then what evaluation reads (logits)
+  int64_t saved_bytes = 0;  // size of the kSaved region; multiple of 64
+  AllocationPlan forward;   // training forward (saves for backward)
   AllocationPlan backward;
-  AllocationPlan evaluate;      // forward without saving
-  int64_t forward_flops = 0;    // 2 x multiply-adds
+  AllocationPlan evaluate;    // forward without saving
+  int64_t forward_flops = 0;  // 2 x multiply-adds
   int64_t backward_flops = 0;
-  int64_t forward_bytes = 0;  // memory traffic: bytes of operator inputs and outputs, for the roofline
+  int64_t forward_bytes =
+      0;  // memory traffic: bytes of operator inputs and outputs, for the roofline
   int64_t backward_bytes = 0;
   bool input_needs_grad = true;  // false for the first stage
   int64_t parameter_count() const {

@@ -1,9 +1,9 @@
-// What an operation promises, apart from how it runs: ports, attributes, shapes, cost. A graph is fully
-// checked with no kernel linked; kernels register under the same name in ops/.
+// What an operation promises, apart from how it runs: ports, attributes, shapes, cost. A graph is
+// fully checked with no kernel linked; kernels register under the same name in ops/.
 //
-// The operations that the lowering passes emit ("forward", "backward", "all_gather", "adamw", ...) have
-// their contracts in builtin_contracts.cc; an operation for hand-written graphs declares its own beside its
-// kernel:
+// The operations that the lowering passes emit ("forward", "backward", "all_gather", "adamw", ...)
+// have their contracts in builtin_contracts.cc; an operation for hand-written graphs declares its
+// own beside its kernel:
 //   REGISTER_OP_CONTRACT(relu, OpContract("relu", "y = max(x, 0)").In("x").Out("y").Infer(...));
 #ifndef MILLRACE_GRAPH_IR_OP_CONTRACT_H_
 #define MILLRACE_GRAPH_IR_OP_CONTRACT_H_
@@ -22,7 +22,7 @@ struct PortSpec {
   std::string doc;
   bool variadic = false;  // last port only: zero or more values
   bool optional = false;
-  int in_place_of = -1;   // outputs: written into the bytes of this input
+  int in_place_of = -1;  // outputs: written into the bytes of this input
 };
 
 struct AttrSpec {
@@ -32,12 +32,24 @@ struct AttrSpec {
   bool required = false;
 };
 
-// Given a node's inputs, what its outputs must look like. Filled outputs have dtype, shape, sharding.
+// Given a node's inputs, what its outputs must look like. `outputs` has one entry for each output
+// of the node: what the graph declares or, where a hand-written graph leaves the declaration out, a
+// value with its name and the shape {-1}. The function checks the inputs and sets dtype, shape,
+// sharding and group where it knows them; what it leaves alone is taken as declared (an entry that
+// still has the shape {-1} is an error for the author).
+//
+//   .Infer([](InferContext& c) {
+//     if (c.inputs[0]->shape.size() != 2) return absl::InvalidArgumentError("x has ..., expected
+//     [rows, columns]"); c.outputs[0].CopyTypeFrom(*c.inputs[0]); return absl::OkStatus();
+//   })
+//
+// On an asynchronous operation `node` is the start half, `outputs` those of the done half.
 struct InferContext {
-  const Graph* graph = nullptr;
+  const Graph* graph =
+      nullptr;  // its tables (producer, order) may be missing; ids and groups are good
   const Node* node = nullptr;
   std::vector<const Value*> inputs;
-  std::vector<Value> outputs;  // to be filled
+  std::vector<Value> outputs;
 };
 
 struct OpCost {
@@ -48,18 +60,56 @@ struct OpCost {
 class OpContract {
  public:
   OpContract(std::string name, std::string doc) : name(std::move(name)), doc(std::move(doc)) {}
-  OpContract& In(std::string port, std::string doc = "") { inputs.push_back({std::move(port), std::move(doc)}); return *this; }
-  OpContract& InVariadic(std::string port, std::string doc = "") { inputs.push_back({std::move(port), std::move(doc), true}); return *this; }
-  OpContract& Out(std::string port, std::string doc = "") { outputs.push_back({std::move(port), std::move(doc)}); return *this; }
-  OpContract& OutVariadic(std::string port, std::string doc = "") { outputs.push_back({std::move(port), std::move(doc), true}); return *this; }
-  OpContract& OutInPlace(std::string port, int input) { outputs.push_back({std::move(port), "", false, false, input}); return *this; }
-  OpContract& Attr(std::string attr, AttrValue fallback, std::string doc = "", bool required = false) {
+  OpContract& In(std::string port, std::string doc = "") {
+    inputs.push_back({std::move(port), std::move(doc)});
+    return *this;
+  }
+  OpContract& InOptional(std::string port, std::string doc = "") {
+    inputs.push_back({std::move(port), std::move(doc), false, true});
+    return *this;
+  }
+  OpContract& InVariadic(std::string port, std::string doc = "") {
+    inputs.push_back({std::move(port), std::move(doc), true});
+    return *this;
+  }
+  OpContract& Out(std::string port, std::string doc = "") {
+    outputs.push_back({std::move(port), std::move(doc)});
+    return *this;
+  }
+  OpContract& OutVariadic(std::string port, std::string doc = "") {
+    outputs.push_back({std::move(port), std::move(doc), true});
+    return *this;
+  }
+  OpContract& OutInPlace(std::string port, int input) {
+    outputs.push_back({std::move(port), "", false, false, input});
+    return *this;
+  }
+  OpContract& OutOptional(std::string port, std::string doc = "") {
+    outputs.push_back({std::move(port), std::move(doc), false, true});
+    return *this;
+  }
+  OpContract& OutInPlaceOptional(std::string port, int input) {
+    outputs.push_back({std::move(port), "", false, true, input});
+    return *this;
+  }
+  OpContract& Attr(std::string attr, AttrValue fallback, std::string doc = "",
+                   bool required = false) {
     attrs.push_back({std::move(attr), std::move(fallback), std::move(doc), required});
     return *this;
   }
-  OpContract& Collective(CollectiveOp op) { is_collective = true; collective = op; return *this; }
-  OpContract& Infer(std::function<absl::Status(InferContext&)> f) { infer = std::move(f); return *this; }
-  OpContract& Cost(std::function<OpCost(const Graph&, const Node&)> f) { cost = std::move(f); return *this; }
+  OpContract& Collective(CollectiveOp op) {
+    is_collective = true;
+    collective = op;
+    return *this;
+  }
+  OpContract& Infer(std::function<absl::Status(InferContext&)> f) {
+    infer = std::move(f);
+    return *this;
+  }
+  OpContract& Cost(std::function<OpCost(const Graph&, const Node&)> f) {
+    cost = std::move(f);
+    return *this;
+  }
 
   std::string name, doc;
   std::vector<PortSpec> inputs, outputs;
@@ -75,9 +125,9 @@ class OpContract {
 class OpContracts {
  public:
   static OpContracts& Global();
-  bool Register(OpContract contract);               // false (and ignored) when the name is taken
+  bool Register(OpContract contract);  // false (and ignored) when the name is taken
   const OpContract* Find(const std::string& name) const;  // nullptr when unknown
-  std::vector<std::string> Names() const;           // sorted
+  std::vector<std::string> Names() const;                 // sorted
 
  private:
   std::map<std::string, OpContract> contracts_;

@@ -1,14 +1,18 @@
-// A plan: everything that running a step needs to know, decided beforehand and printable. One planner run
-// makes the plan of all ranks; ranks with the same program share a RankPlan.
+// A plan: everything that running a step needs to know, decided beforehand and printable. One
+// planner run makes the plan of all ranks; ranks with the same program share a RankPlan.
 //
 // Execution model of one rank (the runtime, the simulator and the verifier all follow it):
-//   * the ISSUE lane (lane 0, "compute"): the total order in which the rank's compute thread runs compute
+//   * the ISSUE lane (lane 0, "compute"): the total order in which the rank's compute thread runs
+//   compute
 //     nodes and issues the starts of asynchronous nodes;
-//   * every other lane ("comm:data", ...) is an engine that runs asynchronous operations one after another
+//   * every other lane ("comm:data", ...) is an engine that runs asynchronous operations one after
+//   another
 //     in the order in which they were issued; its `order` lists the done nodes.
-//   * a node begins when all its predecessors in `edges` have ended. A done node ends when the operation
+//   * a node begins when all its predecessors in `edges` have ended. A done node ends when the
+//   operation
 //     that its start launched has completed (for a collective: on all members of the group).
-// The runtime adds no other ordering, so `edges` must cover every conflict; the verifier checks that.
+// The runtime adds no other ordering, so `edges` must cover every conflict; the verifier checks
+// that.
 #ifndef MILLRACE_GRAPH_PLAN_PLAN_H_
 #define MILLRACE_GRAPH_PLAN_PLAN_H_
 
@@ -38,7 +42,14 @@ struct Edge {
   bool operator==(const Edge& o) const { return from == o.from && to == o.to && kind == o.kind; }
 };
 
-enum class LaneKind : uint8_t { kCompute, kComm, kHostToDevice, kDeviceToHost, kHostCompute, kStorage };
+enum class LaneKind : uint8_t {
+  kCompute,
+  kComm,
+  kHostToDevice,
+  kDeviceToHost,
+  kHostCompute,
+  kStorage
+};
 
 struct Lane {
   std::string name;  // "compute", "comm:data"
@@ -46,12 +57,12 @@ struct Lane {
   std::vector<NodeId> order;  // see the execution model above
 };
 
-// A counted resource: at most `limit` of `holders` are between take and give at any time. Kept in the plan so
-// that the verifier can prove that the credit edges cannot close a cycle.
+// A counted resource: at most `limit` of `holders` are between take and give at any time. Kept in
+// the plan so that the verifier can prove that the credit edges cannot close a cycle.
 struct Credit {
-  std::string name;    // "prefetch"
-  int64_t limit = 0;   // in `unit`
-  std::string unit;    // "buckets", "bytes"
+  std::string name;   // "prefetch"
+  int64_t limit = 0;  // in `unit`
+  std::string unit;   // "buckets", "bytes"
   struct Holder {
     NodeId take = -1;  // the node that takes the credit when it begins
     NodeId give = -1;  // the node whose end gives it back
@@ -67,13 +78,16 @@ struct PeakEntry {  // what lies in a tier at its peak, largest first
 };
 
 struct RankPlan {
-  std::vector<int> ranks;            // global ranks that follow this plan, ascending
-  std::vector<Lane> lanes;           // lanes[0] is the issue lane
+  std::vector<int> ranks;   // global ranks that follow this plan, ascending
+  std::vector<Lane> lanes;  // lanes[0] is the issue lane
   std::vector<Edge> edges;
-  std::vector<int64_t> offset;       // per buffer: bytes from the start of its tier's arena, 64-byte aligned
-  std::array<int64_t, kTiers> arena_bytes{};       // size of each tier's arena = predicted peak
-  std::array<int64_t, kTiers> persistent_bytes{};  // persistent buffers lie in [0, persistent_bytes)
-  std::array<int64_t, kTiers> live_bytes_bound{};  // max over time of the live bytes: no placement can need less
+  std::vector<int64_t>
+      offset;  // per buffer: bytes from the start of its tier's arena, 64-byte aligned
+  std::array<int64_t, kTiers> arena_bytes{};  // size of each tier's arena = predicted peak
+  std::array<int64_t, kTiers>
+      persistent_bytes{};  // persistent buffers lie in [0, persistent_bytes)
+  std::array<int64_t, kTiers>
+      live_bytes_bound{};  // max over time of the live bytes: no placement can need less
   std::vector<PeakEntry> at_peak;
   std::vector<Credit> credits;
   std::vector<double> seconds;      // per node: predicted duration
@@ -86,10 +100,10 @@ struct Plan {
   std::string machine;
   int world_size = 1;
   Graph graph;
-  std::vector<RankPlan> rank_plans;  // every rank in exactly one
+  std::vector<RankPlan> rank_plans;            // every rank in exactly one
   std::array<int64_t, kTiers> budget_bytes{};  // per rank; 0 = no budget
-  std::string hash;                            // sha-like hex over everything above; equal on all ranks
-  double seconds_to_plan = 0;                  // not part of the hash
+  std::string hash;            // sha-like hex over everything above; equal on all ranks
+  double seconds_to_plan = 0;  // not part of the hash
 
   const RankPlan& ForRank(int rank) const;  // the plan that `rank` follows
 };

@@ -1,0 +1,381 @@
+// Contracts of the operations that the lowering passes emit. Reached by name through OpContracts.
+//
+// Shapes of forward and backward come from the model and are taken as declared; what is checked is
+// what goes wrong when a pass or an author forgets communication: partial gradients that reach an
+// optimizer, sums of what is no partial sum, shards and wholes that do not match. (That no
+// operation reads a parameter's shard as if it were whole is checked for all operations alike, in
+// type_check.cc.)
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/ir/op_contract.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kNormWords = 10;  // one partial sum of squares, as an exact integer
+
+template <typename... Args>
+absl::Status Invalid(const Args&... args) {
+  return absl::InvalidArgumentError(absl::StrCat(args...));
+}
+
+std::string ShapeText(const Value& v) {
+  return absl::StrCat("[", absl::StrJoin(v.shape, ", "), "]");
+}
+
+BufferKind KindOf(const InferContext& c, const Value& v) {
+  const auto& buffers = c.graph->buffers();
+  if (v.buffer < 0 || v.buffer >= static_cast<BufferId>(buffers.size()))
+    return BufferKind::kActivation;
+  return buffers[v.buffer].kind;
+}
+
+int GroupSize(const InferContext& c, const Value& v) { return c.graph->group_size(v.group); }
+
+bool Declared(const Value& v) { return v.shape != std::vector<int64_t>{-1}; }
+
+absl::Status CheckReduced(const InferContext& c, const Value& gradient) {
+  if (gradient.sharding == Sharding::kPartial && GroupSize(c, gradient) > 1) {
+    return Invalid("reads gradient '", gradient.name,
+                   "', which is still a partial sum on each rank of group '", gradient.group,
+                   "'; it needs an all_reduce or reduce_scatter before it");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SameNumel(const Value& a, const Value& b) {
+  if (a.numel() == b.numel()) return absl::OkStatus();
+  return Invalid("'", a.name, "' has ", a.numel(), " elements, '", b.name, "' has ", b.numel(),
+                 "; expected as many");
+}
+
+absl::Status SameDType(const Value& a, const Value& b) {
+  if (a.dtype == b.dtype) return absl::OkStatus();
+  return Invalid("'", a.name, "' is ", Name(a.dtype), ", '", b.name, "' is ", Name(b.dtype),
+                 "; expected the same element type");
+}
+
+// All inputs of one element type; their elements in all.
+absl::StatusOr<int64_t> SumOfInputs(const InferContext& c) {
+  if (c.inputs.empty()) return Invalid("has no input, expected one or more");
+  int64_t sum = 0;
+  for (const Value* v : c.inputs) {
+    if (absl::Status s = SameDType(*c.inputs[0], *v); !s.ok()) return s;
+    sum += v->numel();
+  }
+  if (c.node->is_collective && c.node->collective.dtype != c.inputs[0]->dtype) {
+    return Invalid("communicates ", Name(c.node->collective.dtype), ", but '", c.inputs[0]->name,
+                   "' is ", Name(c.inputs[0]->dtype));
+  }
+  return sum;
+}
+
+std::string GroupOf(const InferContext& c) {
+  return c.node->is_collective ? c.node->collective.group : std::string("data");
+}
+
+// The single output: what is declared must have `numel` elements, an undeclared one becomes flat.
+absl::Status SetOutput(InferContext& c, int64_t numel, Sharding sharding) {
+  Value& out = c.outputs[0];
+  if (!Declared(out)) {
+    out.shape = {numel};
+  } else if (out.numel() != numel) {
+    return Invalid("writes '", out.name, "' with ", out.numel(), " elements, expected ", numel);
+  }
+  out.dtype = c.inputs[0]->dtype;
+  out.sharding = sharding;
+  out.group = sharding == Sharding::kReplicated ? "" : GroupOf(c);
+  return absl::OkStatus();
+}
+
+absl::Status CheckCount(const InferContext& c, int64_t count) {
+  if (c.node->is_collective && c.node->collective.count > 0 && c.node->collective.count != count) {
+    return Invalid("has count ", c.node->collective.count, ", expected ", count);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status InferAllGather(InferContext& c) {
+  auto sum = SumOfInputs(c);
+  if (!sum.ok()) return sum.status();
+  const int n = c.graph->group_size(GroupOf(c));
+  for (const Value* v : c.inputs) {
+    const bool sharded =
+        v->sharding == Sharding::kSharded || v->own_shard || KindOf(c, *v) == BufferKind::kMetric;
+    if (!sharded && n > 1) {
+      return Invalid("gathers '", v->name, "', which is ", Name(v->sharding),
+                     ", not sharded; expected each rank's shard");
+    }
+  }
+  if (absl::Status s = CheckCount(c, *sum); !s.ok()) return s;
+  return SetOutput(c, *sum * n, Sharding::kReplicated);
+}
+
+absl::Status CheckPartial(const InferContext& c, const char* verb) {
+  if (c.graph->group_size(GroupOf(c)) == 1) return absl::OkStatus();
+  for (const Value* v : c.inputs) {
+    if (v->sharding != Sharding::kPartial) {
+      return Invalid(verb, " '", v->name, "', which is ", Name(v->sharding),
+                     ", not partial; the sum would count it more than once");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The slices of a bucket may leave padding between them, so their sum may be less than the bucket.
+absl::Status InferReduceScatter(InferContext& c) {
+  auto sum = SumOfInputs(c);
+  if (!sum.ok()) return sum.status();
+  if (absl::Status s = CheckPartial(c, "reduces"); !s.ok()) return s;
+  const int n = c.graph->group_size(GroupOf(c));
+  int64_t count = c.node->is_collective ? c.node->collective.count : 0;
+  if (count == 0) {
+    if (*sum % n != 0)
+      return Invalid("scatters ", *sum, " elements over ", n, " ranks; expected a multiple");
+    count = *sum / n;
+  }
+  if (*sum > count * n) {
+    return Invalid("reads ", *sum, " elements, expected at most count x ranks = ", count * n);
+  }
+  return SetOutput(c, count, Sharding::kSharded);
+}
+
+absl::Status InferAllReduce(InferContext& c) {
+  auto sum = SumOfInputs(c);
+  if (!sum.ok()) return sum.status();
+  if (absl::Status s = CheckPartial(c, "reduces"); !s.ok()) return s;
+  const int64_t count =
+      c.node->is_collective && c.node->collective.count > 0 ? c.node->collective.count : *sum;
+  if (*sum > count) return Invalid("reads ", *sum, " elements, expected at most count = ", count);
+  return SetOutput(c, count, Sharding::kReplicated);
+}
+
+absl::Status InferAccumulate(InferContext& c) {
+  if (absl::Status s = SameNumel(*c.inputs[0], *c.inputs[1]); !s.ok()) return s;
+  if (absl::Status s = SameDType(*c.inputs[0], *c.inputs[1]); !s.ok()) return s;
+  if (c.inputs[0]->sharding != c.inputs[1]->sharding) {
+    return Invalid("adds '", c.inputs[1]->name, "' (", Name(c.inputs[1]->sharding), ") to '",
+                   c.inputs[0]->name, "' (", Name(c.inputs[0]->sharding),
+                   "); expected the same sharding");
+  }
+  c.outputs[0].CopyTypeFrom(*c.inputs[0]);
+  return absl::OkStatus();
+}
+
+absl::Status SetNormOutput(InferContext& c) {
+  c.outputs[0].dtype = DType::kI64;
+  c.outputs[0].shape = {kNormWords};
+  return absl::OkStatus();
+}
+
+absl::Status CheckNormInputs(const InferContext& c) {
+  for (const Value* v : c.inputs) {
+    if (v->dtype != DType::kI64 || v->numel() == 0 || v->numel() % kNormWords != 0) {
+      return Invalid("reads '", v->name, "', ", Name(v->dtype), " ", ShapeText(*v),
+                     ", expected i64 with a multiple of ", kNormWords, " elements");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status InferGradNorm(InferContext& c) {
+  if (absl::Status s = CheckReduced(c, *c.inputs[0]); !s.ok()) return s;
+  return SetNormOutput(c);
+}
+
+absl::Status InferNormSum(InferContext& c) {
+  if (absl::Status s = CheckNormInputs(c); !s.ok()) return s;
+  return SetNormOutput(c);
+}
+
+absl::Status InferClip(InferContext& c) {
+  if (absl::Status s = CheckNormInputs(c); !s.ok()) return s;
+  if (!(FloatAttr(*c.node, "max_norm", 0) > 0))
+    return Invalid("has max_norm <= 0, expected more than 0");
+  c.outputs[0].dtype = DType::kF32;
+  c.outputs[0].shape = {2};
+  return absl::OkStatus();
+}
+
+// param, grad, `states` values of the parameter's size, then perhaps the clip coefficient. The new
+// parameter and states look like the old ones.
+absl::Status InferOptimizer(InferContext& c, size_t states) {
+  const Value& param = *c.inputs[0];
+  const Value& grad = *c.inputs[1];
+  if (absl::Status s = CheckReduced(c, grad); !s.ok()) return s;
+  for (size_t i = 1; i < 2 + states; ++i) {
+    if (absl::Status s = SameNumel(param, *c.inputs[i]); !s.ok()) return s;
+  }
+  if (c.inputs.size() > 2 + states && c.inputs[2 + states]->numel() != 2) {
+    const Value& v = *c.inputs[2 + states];
+    return Invalid("reads clip coefficient '", v.name, "' of shape ", ShapeText(v),
+                   ", expected [2]");
+  }
+  c.outputs[0].CopyTypeFrom(param);
+  for (size_t i = 0; i < states; ++i) c.outputs[1 + i].CopyTypeFrom(*c.inputs[2 + i]);
+  return absl::OkStatus();
+}
+
+absl::Status InferAdam(InferContext& c) { return InferOptimizer(c, 2); }
+
+// Momentum is a state that is also written; without it there is one output only.
+absl::Status InferSgd(InferContext& c) {
+  const size_t states = c.outputs.size() > 1 ? 1 : 0;
+  if (c.inputs.size() > 3 && states == 0) {
+    return Invalid("reads momentum '", c.inputs[2]->name, "' but does not write the new one");
+  }
+  if (c.inputs.size() < 2 + states) return Invalid("writes a momentum but reads none");
+  return InferOptimizer(c, states);
+}
+
+OpCost ReadAndWriteAll(const Graph& g, const Node& node) {
+  OpCost cost;
+  for (ValueId v : node.inputs) {
+    cost.memory_bytes += g.values()[v].bytes();
+    cost.flops += g.values()[v].numel();
+  }
+  for (ValueId v : node.outputs) cost.memory_bytes += g.values()[v].bytes();
+  return cost;
+}
+
+// About 16 operations an element: two moments, two bias corrections, a root, decay.
+OpCost AdamCost(const Graph& g, const Node& node) {
+  OpCost cost = ReadAndWriteAll(g, node);
+  cost.flops = node.inputs.empty() ? 0 : 16 * g.values()[node.inputs[0]].numel();
+  return cost;
+}
+
+constexpr char kStageDoc[] = "index of the model's stage";
+constexpr char kMicroBatchDoc[] = "index of the micro-batch within the step";
+constexpr char kBucketDoc[] = "flat bucket that is updated; -1 when the parameter is no bucket";
+
+REGISTER_OP_CONTRACT(load_batch,
+                     OpContract("load_batch",
+                                "Puts the rank's next micro-batch into images and labels.")
+                         .Out("images", "[batch, channels, height, width]")
+                         .Out("labels", "[batch] i64")
+                         .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
+
+REGISTER_OP_CONTRACT(
+    forward,
+    OpContract("forward", "Runs one stage of the model and keeps what its backward needs.")
+        .InVariadic(
+            "inputs",
+            "the stage's inputs, the labels on the last stage, then the parameter values of every "
+            "bucket that the stage touches, whole or gathered")
+        .OutVariadic("outputs",
+                     "the stage's outputs, the saved block, the workspace if there is one")
+        .Attr("stage", int64_t{0}, kStageDoc, true)
+        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
+
+REGISTER_OP_CONTRACT(
+    backward,
+    OpContract("backward", "Gradients of one stage, from what its forward saved.")
+        .InVariadic("inputs",
+                    "the stage's inputs, the labels on the last stage, the saved block, the "
+                    "gradients of its "
+                    "outputs (absent on the last stage), then the parameter values as for forward")
+        .OutVariadic("outputs",
+                     "gradients of the inputs (absent on stage 0), one gradient slice for each "
+                     "bucket that the "
+                     "stage touches, the workspace if there is one")
+        .Attr("stage", int64_t{0}, kStageDoc, true)
+        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc)
+        .Attr("scale", 1.0,
+              "last stage: factor of the loss's gradient, 1 / (ranks x micro-batches)"));
+
+REGISTER_OP_CONTRACT(all_gather,
+                     OpContract("all_gather",
+                                "Every rank gets the shards of all ranks, in rank order.")
+                         .InVariadic("shard", "this rank's shard; several lie one after another")
+                         .Out("whole", "ranks x shard, replicated")
+                         .Collective(CollectiveOp::kAllGather)
+                         .Infer(InferAllGather));
+
+REGISTER_OP_CONTRACT(
+    reduce_scatter,
+    OpContract("reduce_scatter",
+               "Sums over the ranks in rank order; each rank keeps its part of the sum.")
+        .InVariadic("partial", "slices of one flat bucket, partial sums")
+        .Out("shard", "this rank's part of the sum")
+        .Collective(CollectiveOp::kReduceScatter)
+        .Infer(InferReduceScatter)
+        .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(all_reduce,
+                     OpContract("all_reduce",
+                                "Sums over the ranks in rank order; each rank gets all of it.")
+                         .InVariadic("partial", "slices of one flat bucket, partial sums")
+                         .Out("sum", "replicated")
+                         .Collective(CollectiveOp::kAllReduce)
+                         .Infer(InferAllReduce)
+                         .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(accumulate, OpContract("accumulate", "total += addend")
+                                     .In("total", "what the micro-batches before gave")
+                                     .In("addend", "this micro-batch's")
+                                     .OutInPlace("total", 0)
+                                     .Infer(InferAccumulate)
+                                     .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(grad_norm,
+                     OpContract("grad_norm",
+                                "Sum of squares of a gradient as an exact integer, so that the "
+                                "global norm does not depend on "
+                                "how gradients are sharded.")
+                         .In("grad", "reduced gradient of one bucket, whole or this rank's shard")
+                         .Out("norm", "[10] i64")
+                         .Infer(InferGradNorm)
+                         .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(norm_sum, OpContract("norm_sum", "Adds partial sums of squares.")
+                                   .InVariadic("partial", "[10] i64 each")
+                                   .Out("sum", "[10] i64")
+                                   .Infer(InferNormSum));
+
+REGISTER_OP_CONTRACT(
+    clip_coefficient,
+    OpContract("clip_coefficient",
+               "min(1, max_norm / (norm + 1e-6)) of the global 2-norm, and the norm.")
+        .In("sums",
+            "[ranks x 10] i64: every rank's sum of squares, or [10] when all ranks hold all")
+        .Out("coefficient", "[2] f32: coefficient, norm")
+        .Attr("max_norm", 1.0, "the largest 2-norm that is left alone", true)
+        .Infer(InferClip));
+
+OpContract Adam(const char* name, const char* doc) {
+  return OpContract(name, doc)
+      .In("param", "whole or this rank's shard")
+      .In("grad", "reduced gradient, as many elements as param")
+      .In("exp_avg", "first moment")
+      .In("exp_avg_sq", "second moment")
+      .InOptional("coefficient", "[2] f32 of clip_coefficient: the gradient's factor")
+      .OutInPlace("param", 0)
+      .OutInPlace("exp_avg", 2)
+      .OutInPlace("exp_avg_sq", 3)
+      .Attr("bucket", int64_t{-1}, kBucketDoc)
+      .Infer(InferAdam)
+      .Cost(AdamCost);
+}
+
+REGISTER_OP_CONTRACT(adamw,
+                     Adam("adamw",
+                          "Adam with decoupled weight decay, rates from the optimizer settings."));
+REGISTER_OP_CONTRACT(adam, Adam("adam", "Adam, weight decay as an L2 penalty in the gradient."));
+REGISTER_OP_CONTRACT(
+    sgd, OpContract("sgd", "Stochastic gradient descent, with momentum when it has the state.")
+             .In("param", "whole or this rank's shard")
+             .In("grad", "reduced gradient, as many elements as param")
+             .InOptional("momentum", "absent without momentum; the coefficient then moves up")
+             .InOptional("coefficient", "[2] f32 of clip_coefficient: the gradient's factor")
+             .OutInPlace("param", 0)
+             .OutInPlaceOptional("momentum", 2)
+             .Attr("bucket", int64_t{-1}, kBucketDoc)
+             .Infer(InferSgd)
+             .Cost(ReadAndWriteAll));
+
+}  // namespace
+}  // namespace millrace
