@@ -1,0 +1,148 @@
+#include "models/layers.h"
+
+#include <ATen/ops/_log_softmax.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/native_layer_norm.h>
+#include <ATen/ops/native_layer_norm_backward.h>
+#include <ATen/ops/nll_loss.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <tuple>
+#include <utility>
+
+namespace millrace::layers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
+  static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
+                               const Variable& bias, double eps) {
+    auto [y, mean, rstd] = at::native_layer_norm(x, {x.size(-1)}, weight, bias, eps);
+    ctx->save_for_backward({x, weight, bias, mean, rstd});
+    return {y, x};
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2];
+    auto [dx, dweight, dbias] = at::native_layer_norm_backward(
+        grads[0], x, {x.size(-1)}, saved[3], saved[4], weight, bias, {true, true, true});
+    if (grads[1].defined()) dx.add_(grads[1]);
+    return {dx, dweight, dbias, Variable()};
+  }
+};
+
+struct QkvFunction : Function<QkvFunction> {
+  static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& q_weight,
+                               const Variable& q_bias, const Variable& k_weight,
+                               const Variable& k_bias, const Variable& v_weight,
+                               const Variable& v_bias) {
+    ctx->save_for_backward({x, q_weight, k_weight, v_weight});
+    ctx->saved_data["bias"] = q_bias.defined();
+    return {Linear(x, q_weight, q_bias), Linear(x, k_weight, k_bias), Linear(x, v_weight, v_bias)};
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const bool bias = ctx->saved_data["bias"].toBool();
+    variable_list result(7);
+    for (int i = 0; i < 3; ++i) {
+      const at::Tensor& dy = grads[i];
+      if (i == 0) {
+        result[0] = at::mm(dy, saved[1]);
+      } else {
+        result[0].addmm_(dy, saved[1 + i]);
+      }
+      result[1 + 2 * i] = at::mm(dy.t(), saved[0]);
+      if (bias) result[2 + 2 * i] = dy.sum(0);
+      grads[i].reset();
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!bias.defined()) return at::mm(x, weight.t());
+  return at::addmm(bias, x, weight.t());
+}
+
+at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                     double eps) {
+  return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
+}
+
+Branch LayerNormBranch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       double eps) {
+  if (!c10::GradMode::is_enabled()) return {LayerNorm(x, weight, bias, eps), x};
+  variable_list out = LayerNormBranchFunction::apply(x, weight, bias, eps);
+  return {std::move(out[0]), std::move(out[1])};
+}
+
+std::array<at::Tensor, 3> ProjectQkv(const at::Tensor& x, const AttentionParams& p) {
+  if (!c10::GradMode::is_enabled()) {
+    return {Linear(x, p.q_weight, p.q_bias), Linear(x, p.k_weight, p.k_bias),
+            Linear(x, p.v_weight, p.v_bias)};
+  }
+  variable_list out = QkvFunction::apply(x, p.q_weight, p.q_bias, p.k_weight, p.k_bias, p.v_weight,
+                                         p.v_bias);
+  return {std::move(out[0]), std::move(out[1]), std::move(out[2])};
+}
+
+at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t batch,
+                         int64_t heads) {
+  const int64_t width = p.q_weight.size(0);
+  const auto split = [&](const at::Tensor& rows) {  // [B * N, H * d] -> [B, H, N, d], a view
+    return rows.view({batch, rows.size(0) / batch, heads, width / heads}).transpose(1, 2);
+  };
+  at::Tensor context;
+  {
+    const std::array<at::Tensor, 3> qkv = ProjectQkv(x, p);
+    const at::Tensor q = split(qkv[0]), k = split(qkv[1]), v = split(qkv[2]);
+    // The dispatching function would choose another kernel on the meta device than on the CPU.
+    if (q.is_cpu() || q.is_meta()) {
+      context = std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(q, k, v));
+    } else {
+      context = at::scaled_dot_product_attention(q, k, v);
+    }
+  }
+  context = context.transpose(1, 2).reshape({x.size(0), width});
+  return Linear(context, p.o_weight, p.o_bias);
+}
+
+at::Tensor Mlp(const at::Tensor& x, const at::Tensor& fc1_weight, const at::Tensor& fc1_bias,
+               const at::Tensor& fc2_weight, const at::Tensor& fc2_bias) {
+  at::Tensor h = Linear(x, fc1_weight, fc1_bias);
+  h = at::gelu(h);
+  return Linear(h, fc2_weight, fc2_bias);
+}
+
+at::Tensor PatchEmbedding(const at::Tensor& images, const at::Tensor& weight,
+                          const at::Tensor& bias) {
+  const int64_t p = weight.size(2);
+  const int64_t rows = images.size(2) / p, columns = images.size(3) / p;
+  const at::Tensor patches = images.view({images.size(0), images.size(1), rows, p, columns, p})
+                                 .permute({0, 2, 4, 1, 3, 5})
+                                 .reshape({images.size(0) * rows * columns, -1});
+  return Linear(patches, weight.view({weight.size(0), -1}), bias);
+}
+
+at::Tensor CrossEntropy(const at::Tensor& logits, const at::Tensor& labels, double smoothing) {
+  const at::Tensor log_p = at::_log_softmax(logits, 1, /*half_to_float=*/false);
+  at::Tensor loss = at::nll_loss(log_p, labels);
+  if (smoothing == 0) return loss;
+  // Two steps, each over one dimension: a sum over all elements at once would take scratch whose size
+  // depends on the number of threads.
+  return loss.mul(1 - smoothing).sub(log_p.mean(1).mean(0), smoothing);
+}
+
+}  // namespace millrace::layers

@@ -1,0 +1,102 @@
+#include "models/model.h"
+
+#include <exception>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/base/findings.h"
+
+namespace millrace {
+namespace {
+
+const char* TypeName(const AttrValue& v) {
+  static constexpr const char* kNames[] = {"an integer", "a number", "a string", "true or false"};
+  return kNames[v.index()];
+}
+
+std::string Help(const std::string& nearest, const std::vector<std::string>& known) {
+  if (!nearest.empty()) return absl::StrCat("did you mean '", nearest, "'?");
+  return absl::StrCat("known: ", absl::StrJoin(known, ", "));
+}
+
+}  // namespace
+
+int64_t ModelDef::parameter_count() const {
+  int64_t n = 0;
+  for (const StageDef& s : stages) {
+    for (const ParamSpec& p : s.params) n += p.numel();
+  }
+  return n;
+}
+
+ModelRegistry& ModelRegistry::Global() {
+  static ModelRegistry* registry = new ModelRegistry;
+  return *registry;
+}
+
+bool ModelRegistry::Register(std::string name, std::string doc, std::vector<ModelArg> args,
+                             ModelBuilder build) {
+  ModelEntry entry{name, std::move(doc), std::move(args), std::move(build)};
+  return entries_.emplace(std::move(name), std::move(entry)).second;
+}
+
+const ModelEntry* ModelRegistry::Find(absl::string_view name) const {
+  const auto it = entries_.find(std::string(name));
+  return it == entries_.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> ModelRegistry::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
+                                    int64_t micro_batch) {
+  const ModelRegistry& registry = ModelRegistry::Global();
+  const ModelEntry* entry = registry.Find(name);
+  Findings findings;
+  if (entry == nullptr) {
+    findings.Add({.check = "model",
+                  .message = absl::StrCat("unknown model '", name, "'"),
+                  .suggestion = Help(Nearest(name, registry.Names()), registry.Names())});
+    return findings.ToStatus();
+  }
+  if (micro_batch < 1) {
+    findings.Add({.check = "model",
+                  .message = absl::StrCat("micro_batch is ", micro_batch, ", expected at least 1")});
+  }
+  Attrs filled;
+  std::vector<std::string> known;
+  for (const ModelArg& arg : entry->args) {
+    filled[arg.name] = arg.default_value;
+    known.push_back(arg.name);
+  }
+  for (const auto& [key, value] : args) {
+    const auto it = filled.find(key);
+    if (it == filled.end()) {
+      findings.Add({.check = "model_arg",
+                    .message = absl::StrCat("model '", name, "' has no argument '", key, "'"),
+                    .suggestion = Help(Nearest(key, known), known)});
+    } else if (it->second.index() == value.index()) {
+      it->second = value;
+    } else if (std::holds_alternative<double>(it->second) &&
+               std::holds_alternative<int64_t>(value)) {
+      it->second = static_cast<double>(std::get<int64_t>(value));
+    } else {
+      findings.Add({.check = "model_arg",
+                    .message = absl::StrCat("argument '", key, "' of model '", name, "' is ",
+                                            TypeName(value), ", expected ", TypeName(it->second))});
+    }
+  }
+  if (!findings.ok()) return findings.ToStatus();
+  try {
+    return entry->build(filled, micro_batch);
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("building model '", name, "': ", e.what()));
+  }
+}
+
+}  // namespace millrace

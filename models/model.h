@@ -1,0 +1,100 @@
+// A model as a chain of stages, and the registry in which models are found by name.
+//
+// A stage is a pure function: (inputs, parameters) -> outputs. It owns nothing. The schedule decides where
+// parameters, activations and gradients lie and when they exist, so there are no modules here that would
+// hold them. Stages with the same `class_key` are the same function with other parameter names: probing
+// looks at one of them.
+//
+//   absl::StatusOr<ModelDef> vit = BuildModel("vit_tiny", {{"num_labels", int64_t{10}}}, /*micro_batch=*/8);
+//
+// A new model is one .cc file:
+//
+//   absl::StatusOr<ModelDef> BuildMlp(const Attrs& args, int64_t micro_batch) { ... }
+//   REGISTER_MODEL("mlp", "A perceptron.", {{"hidden_size", int64_t{64}, "width of the layers"}}, BuildMlp);
+//
+// The builder gets every declared argument, defaults filled in, types checked.
+#ifndef MILLRACE_MODELS_MODEL_H_
+#define MILLRACE_MODELS_MODEL_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "graph/ir/model_spec.h"
+
+namespace millrace {
+
+// The same types as in graph/ir/graph.h, which models do not include.
+using AttrValue = std::variant<int64_t, double, std::string, bool>;
+using Attrs = std::map<std::string, AttrValue>;
+
+using Tensors = std::vector<at::Tensor>;
+
+struct StageDef {
+  std::string name;       // "embeddings", "layers.3", "head"
+  std::string class_key;  // stages of equal key differ in parameter names only
+  std::vector<ParamSpec> params;
+  std::vector<TensorSpec> inputs;   // of one micro-batch, without labels
+  std::vector<TensorSpec> outputs;  // of the last stage: "loss" (no dimensions), then "logits"
+  bool takes_labels = false;        // the last stage: labels come as one more input, after `inputs`
+  std::function<Tensors(const Tensors& inputs, const Tensors& params)> forward;  // may throw c10::Error
+};
+
+struct ModelDef {
+  std::string name;
+  TensorSpec images;  // [micro_batch, channels, height, width]
+  TensorSpec labels;  // [micro_batch], i64
+  std::vector<StageDef> stages;
+  int64_t parameter_count() const;
+};
+
+struct ModelArg {
+  std::string name;
+  AttrValue default_value;  // its alternative is the argument's type
+  std::string doc;
+};
+
+using ModelBuilder =
+    std::function<absl::StatusOr<ModelDef>(const Attrs& args, int64_t micro_batch)>;
+
+struct ModelEntry {
+  std::string name;
+  std::string doc;
+  std::vector<ModelArg> args;
+  ModelBuilder build;
+};
+
+// Filled by static initialisers, read-only afterwards: safe from many threads once main runs.
+class ModelRegistry {
+ public:
+  static ModelRegistry& Global();
+  bool Register(std::string name, std::string doc, std::vector<ModelArg> args, ModelBuilder build);
+  const ModelEntry* Find(absl::string_view name) const;  // nullptr when unknown
+  std::vector<std::string> Names() const;                // sorted
+
+ private:
+  std::map<std::string, ModelEntry, std::less<>> entries_;
+};
+
+// Fills in defaults, checks names and types of `args` (an integer is taken where a number with a fraction
+// is asked for) and builds. All mistakes are reported at once, with the nearest known name.
+absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args, int64_t micro_batch);
+
+#define REGISTER_MODEL(name, doc, ...) \
+  REGISTER_MODEL_IMPL_(__COUNTER__, name, doc, __VA_ARGS__)
+#define REGISTER_MODEL_IMPL_(counter, name, doc, ...) \
+  REGISTER_MODEL_IMPL2_(counter, name, doc, __VA_ARGS__)
+#define REGISTER_MODEL_IMPL2_(counter, name, doc, ...)          \
+  [[maybe_unused]] static const bool model_registered_##counter = \
+      ::millrace::ModelRegistry::Global().Register(name, doc, __VA_ARGS__)
+
+}  // namespace millrace
+
+#endif  // MILLRACE_MODELS_MODEL_H_

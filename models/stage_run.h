@@ -1,0 +1,50 @@
+// Runs one stage forward and backward, cut at its boundaries: the inputs are leaves, so that backward
+// of a stage needs nothing of its neighbours but the gradients of its outputs. Probing (on the meta device)
+// and the runtime (on a real one) share this code, so that what was probed is what runs.
+//
+//   ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, inputs, params, {.train = true}));
+//   Tensors y = tape.outputs;                       // plain tensors, without a graph
+//   ASSIGN_OR_RETURN(StageGradients g, StageBackward(std::move(tape), {grad_of_y}, /*scale=*/1));
+//
+// `inputs` of the last stage end with the labels. Of the last stage no gradients of outputs are given:
+// its backward starts at the loss, output 0, with the gradient `scale`.
+//
+// Both functions may be called from any thread; a tape belongs to one thread at a time. LibTorch's
+// exceptions end here.
+#ifndef MILLRACE_MODELS_STAGE_RUN_H_
+#define MILLRACE_MODELS_STAGE_RUN_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "models/model.h"
+
+namespace millrace {
+
+class StageGraph;  // what autograd keeps for backward
+
+struct StageTape {
+  Tensors outputs;
+  std::shared_ptr<StageGraph> graph;  // null unless trained
+};
+
+struct StageOptions {
+  bool train = true;             // keep what backward needs
+  bool input_needs_grad = true;  // false for the first stage: images need no gradient
+};
+
+struct StageGradients {
+  Tensors inputs;  // one per input, undefined for labels and where not asked for
+  Tensors params;  // one per parameter, undefined where the outputs do not depend on it
+};
+
+absl::StatusOr<StageTape> StageForward(const StageDef& stage, const Tensors& inputs,
+                                       const Tensors& params, const StageOptions& options);
+
+// Consumes the tape: each saved tensor is released as soon as it has been used.
+absl::StatusOr<StageGradients> StageBackward(StageTape tape, const Tensors& grad_outputs,
+                                             double scale);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_MODELS_STAGE_RUN_H_
