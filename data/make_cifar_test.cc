@@ -61,8 +61,7 @@ TEST(MakeCifar, TheSeedDecidesTheBytes) {
 }
 
 // The nearest class mean of raw pixels is about the weakest classifier there is; what it finds, a
-// network finds too. Two noisy images must not be all there is to it, so not everything may be
-// found.
+// network finds too.
 TEST(MakeCifar, ClassesCanBeLearntFromTheTrainingPartAndRecognisedInTheTestPart) {
   MakeCifarOptions options = Small("cifar");
   options.train_images = 1000;
