@@ -58,6 +58,7 @@ package(default_visibility = ["//visibility:public"])
     _system_library("absl", ["absl_" + lib for lib in _ABSL if lib] + ["pthread", "rt"]),
     _system_library("benchmark", ["benchmark", "pthread"]),
     _system_library("benchmark_main", ["benchmark_main"], [":benchmark"]),
+    _system_library("crypto", ["crypto"]),  # OpenSSL's digests
     _system_library("gmock", ["gmock"], [":gtest"]),
     _system_library("gtest", ["gtest", "pthread"]),
     _system_library("gtest_main", ["gtest_main"], [":gtest"]),
