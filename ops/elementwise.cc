@@ -1,0 +1,79 @@
+// relu and relu_grad, for steps written by hand. Shapes of inputs and outputs are equal.
+//
+//   node { name: "relu" op: "relu" input: "h" output: "a" }                              # a = max(h, 0)
+//   node { name: "relu_grad" op: "relu_grad" input: "da" input: "a" output: "dh" }       # dh = da where a > 0, else 0
+#include <cstdint>
+
+#include "graph/base/status.h"
+#include "graph/ir/op_contract.h"
+#include "ops/kernel_registry.h"
+
+namespace millrace {
+namespace {
+
+absl::Status SameShape(InferContext& c) {
+  for (const Value* v : c.inputs) {
+    if (v->shape != c.inputs[0]->shape || v->dtype != DType::kF32) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", v->name, "' must be f32 and have the shape of '", c.inputs[0]->name, "'"));
+    }
+  }
+  Value out;
+  out.shape = c.inputs[0]->shape;
+  out.sharding = c.inputs[0]->sharding;
+  out.group = c.inputs[0]->group;
+  c.outputs = {out};
+  return absl::OkStatus();
+}
+
+OpCost ElementwiseCost(const Graph& graph, const Node& node) {
+  const int64_t n = graph.values()[node.inputs[0]].numel();
+  return {n, n * 4 * static_cast<int64_t>(node.inputs.size() + 1)};
+}
+
+REGISTER_OP_CONTRACT(relu, OpContract("relu", "y = max(x, 0)").In("x").Out("y").Infer(SameShape).Cost(ElementwiseCost));
+REGISTER_OP_CONTRACT(relu_grad, OpContract("relu_grad", "dx = dy where y > 0, else 0")
+                                    .In("dy")
+                                    .In("y", "relu's output")
+                                    .Out("dx")
+                                    .Infer(SameShape)
+                                    .Cost(ElementwiseCost));
+
+class Relu final : public Kernel {
+ public:
+  explicit Relu(const KernelArgs& a) : x_(a.In<float>(0)), y_(a.Out<float>(0)), n_(a.input(0).numel()) {}
+  absl::Status Run(const StepContext&) override {
+    for (int64_t i = 0; i < n_; ++i) y_[i] = x_[i] > 0 ? x_[i] : 0.0f;
+    return absl::OkStatus();
+  }
+
+ private:
+  const float* const x_;
+  float* const y_;
+  const int64_t n_;
+};
+
+class ReluGrad final : public Kernel {
+ public:
+  explicit ReluGrad(const KernelArgs& a)
+      : dy_(a.In<float>(0)), y_(a.In<float>(1)), dx_(a.Out<float>(0)), n_(a.input(0).numel()) {}
+  absl::Status Run(const StepContext&) override {
+    for (int64_t i = 0; i < n_; ++i) dx_[i] = y_[i] > 0 ? dy_[i] : 0.0f;
+    return absl::OkStatus();
+  }
+
+ private:
+  const float *const dy_, *const y_;
+  float* const dx_;
+  const int64_t n_;
+};
+
+REGISTER_KERNEL(relu, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  return std::make_unique<Relu>(a);
+});
+REGISTER_KERNEL(relu_grad, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  return std::make_unique<ReluGrad>(a);
+});
+
+}  // namespace
+}  // namespace millrace

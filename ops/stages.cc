@@ -1,0 +1,217 @@
+// forward and backward: run one stage of the model on one micro-batch, inside the bytes that the plan gave it.
+//
+//   node { name: "forward/layers.0/0" op: "forward" input: "act/embeddings/0" input: "param/bucket_1"
+//          output: "act/layers.0/0" output: "saved/layers.0/0" output: "ws/forward/layers.0/0"
+//          attr { name: "stage" i: 1 } attr { name: "micro_batch" i: 0 } }
+//
+// LibTorch allocates inside its operators; a ReplayScope serves each of these allocations at its planned place,
+// so outputs and gradients appear directly in their values and buckets. Should a tensor lie elsewhere (an
+// allocation that the probe did not foresee), it is copied: the result never depends on the replay.
+#include <ATen/ops/zeros.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "graph/base/status.h"
+#include "models/allocator.h"
+#include "ops/kernel_registry.h"
+#include "ops/model_runtime.h"
+#include "ops/torch_bridge.h"
+
+namespace millrace {
+namespace {
+
+// Where a stage's tensors lie, worked out once from the node's ports.
+struct StagePorts {
+  int stage = 0;
+  int64_t micro_batch = 0;
+  std::vector<const Value*> inputs;        // boundary tensors, then labels on the last stage
+  std::vector<void*> input_data;
+  std::vector<void*> params;               // one address per parameter of the stage
+  std::vector<const Value*> grad_outputs;  // backward only
+  std::vector<void*> grad_output_data;
+  std::vector<void*> outputs;              // forward: outputs; backward: gradients of the inputs
+  std::vector<void*> param_grads;          // backward only, one per parameter
+  void* saved = nullptr;
+  void* workspace = nullptr;
+};
+
+BufferKind KindOf(const KernelArgs& a, const Value& v) { return a.plan.graph.buffers()[v.buffer].kind; }
+
+// Fills `places` with the addresses of the stage's parameters that lie in `value`'s bucket.
+void PlaceParams(const KernelArgs& a, const Value& value, int stage, std::vector<void*>* places) {
+  char* bucket = static_cast<char*>(a.buffers.buffer(value.buffer));
+  for (const ParamSlot& slot : a.plan.graph.buckets()[value.bucket].slots) {
+    if (slot.stage == stage) (*places)[slot.param] = bucket + slot.offset * SizeOf(value.dtype);
+  }
+}
+
+absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
+  if (a.rank.model == nullptr) return absl::FailedPreconditionError("the pipeline has no model");
+  StagePorts p;
+  p.stage = static_cast<int>(IntAttr(a.node(), "stage", 0));
+  p.micro_batch = IntAttr(a.node(), "micro_batch", 0);
+  const StageSpec& spec = a.rank.model->spec(p.stage);
+  const size_t boundary = spec.inputs.size() + (a.rank.model->is_last(p.stage) ? 1 : 0);
+  p.params.resize(spec.params.size());
+  for (int i = 0; i < a.inputs(); ++i) {
+    const Value& v = a.input(i);
+    if (v.bucket >= 0) {
+      PlaceParams(a, v, p.stage, &p.params);
+    } else if (KindOf(a, v) == BufferKind::kSaved) {
+      p.saved = a.In<void>(i);
+    } else if (p.inputs.size() < boundary) {
+      p.inputs.push_back(&v);
+      p.input_data.push_back(a.In<void>(i));
+    } else {
+      p.grad_outputs.push_back(&v);
+      p.grad_output_data.push_back(a.In<void>(i));
+    }
+  }
+  if (backward) p.param_grads.resize(spec.params.size());
+  for (int i = 0; i < a.outputs(); ++i) {
+    const Value& v = a.output(i);
+    const BufferKind kind = KindOf(a, v);
+    if (backward && v.bucket >= 0) {
+      PlaceParams(a, v, p.stage, &p.param_grads);
+    } else if (kind == BufferKind::kSaved) {
+      p.saved = a.Out<void>(i);
+    } else if (kind == BufferKind::kWorkspace) {
+      p.workspace = a.Out<void>(i);
+    } else {
+      p.outputs.push_back(a.Out<void>(i));
+    }
+  }
+  for (const std::vector<void*>* places : {&p.params, &p.param_grads}) {
+    for (size_t i = 0; i < places->size(); ++i) {
+      if ((*places)[i] == nullptr) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("no value holds parameter '", spec.params[i].name, "' of stage '", spec.name, "'"));
+      }
+    }
+  }
+  return p;
+}
+
+// `t`'s bytes at `place`; nothing to do when the allocation was served there.
+void PutAt(const at::Tensor& t, void* place, const TensorSpec& spec) {
+  if (!t.defined()) {
+    std::memset(place, 0, spec.bytes());
+    return;
+  }
+  if (t.data_ptr() == place && t.is_contiguous()) return;
+  AsTensor(place, spec.dtype, spec.shape).copy_(t);
+}
+
+TensorSpec SpecOf(const ParamSpec& p) { return {p.name, p.dtype, p.shape}; }
+
+class StageKernel : public Kernel {
+ public:
+  StageKernel(ModelRuntime* model, StagePorts ports) : model_(*model), ports_(std::move(ports)) {
+    for (size_t i = 0; i < ports_.inputs.size(); ++i) {
+      inputs_.push_back(AsTensor(ports_.input_data[i], *ports_.inputs[i]));
+    }
+  }
+
+ protected:
+  const StageSpec& spec() const { return model_.spec(ports_.stage); }
+  void Count(const ReplayScope& replay, const AllocationPlan& plan) {
+    const int64_t skipped = static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches();
+    model_.CountUnplanned(replay.mismatches() + (skipped > 0 ? skipped : 0), replay.unplanned_bytes_peak());
+  }
+
+  ModelRuntime& model_;
+  const StagePorts ports_;
+  Tensors inputs_;
+};
+
+class Forward final : public StageKernel {
+ public:
+  Forward(ModelRuntime* model, StagePorts ports, bool train) : StageKernel(model, std::move(ports)), train_(train) {}
+
+  absl::Status Run(const StepContext&) override {
+    absl::Status status;
+    const absl::Status caught = CatchTorch([&] { status = RunStage(); });
+    return caught.ok() ? status : caught;
+  }
+
+ private:
+  absl::Status RunStage() {
+    const AllocationPlan& plan = train_ ? spec().forward : spec().evaluate;
+    const Tensors& params = model_.Bind(ports_.stage, ports_.params);
+    ReplayMemory memory;
+    memory.workspace = ports_.workspace;
+    memory.saved = ports_.saved;
+    memory.outputs = ports_.outputs;
+    ReplayScope replay(plan, memory);
+    absl::StatusOr<StageTape> tape = StageForward(model_.stage(ports_.stage), inputs_, params,
+                                                  {.train = train_, .input_needs_grad = spec().input_needs_grad});
+    RETURN_IF_ERROR(tape);
+    for (size_t i = 0; i < ports_.outputs.size(); ++i) {
+      PutAt(tape->outputs[i], ports_.outputs[i], spec().outputs[i]);
+    }
+    tape->outputs.clear();
+    Count(replay, plan);
+    if (train_) model_.KeepTape(ports_.stage, ports_.micro_batch, *std::move(tape));
+    return absl::OkStatus();
+  }
+
+  const bool train_;
+};
+
+class Backward final : public StageKernel {
+ public:
+  Backward(ModelRuntime* model, StagePorts ports, double scale) : StageKernel(model, std::move(ports)), scale_(scale) {
+    for (size_t i = 0; i < ports_.grad_outputs.size(); ++i) {
+      grad_outputs_.push_back(AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i]));
+    }
+  }
+
+  absl::Status Run(const StepContext&) override {
+    absl::Status status;
+    const absl::Status caught = CatchTorch([&] { status = RunStage(); });
+    return caught.ok() ? status : caught;
+  }
+
+ private:
+  absl::Status RunStage() {
+    StageTape tape = model_.TakeTape(ports_.stage, ports_.micro_batch);
+    if (tape.graph == nullptr) return absl::FailedPreconditionError("the stage's forward has not run");
+    model_.Bind(ports_.stage, ports_.params);
+    ReplayMemory memory;
+    memory.workspace = ports_.workspace;
+    memory.saved = ports_.saved;
+    memory.input_grads = ports_.outputs;
+    memory.param_grads = ports_.param_grads;
+    ReplayScope replay(spec().backward, memory);
+    absl::StatusOr<StageGradients> gradients = StageBackward(std::move(tape), grad_outputs_, scale_);
+    RETURN_IF_ERROR(gradients);
+    for (size_t i = 0; i < ports_.outputs.size(); ++i) {
+      PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i]);
+    }
+    for (size_t i = 0; i < ports_.param_grads.size(); ++i) {
+      PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(spec().params[i]));
+    }
+    *gradients = StageGradients();
+    Count(replay, spec().backward);
+    return absl::OkStatus();
+  }
+
+  const double scale_;
+  Tensors grad_outputs_;
+};
+
+REGISTER_KERNEL(forward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/false));
+  const bool train = IntAttr(a.node(), "evaluate", 0) == 0;
+  return std::make_unique<Forward>(a.rank.model, std::move(ports), train);
+});
+REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));
+  return std::make_unique<Backward>(a.rank.model, std::move(ports), FloatAttr(a.node(), "scale", 1.0));
+});
+
+}  // namespace
+}  // namespace millrace
