@@ -1,0 +1,97 @@
+// The memory of one rank: one arena per tier, as large as the plan says, allocated before the first step and
+// never again. A value is an address in it.
+//
+//   RankArenas::Options options;                                     // prefault, who allocates
+//   ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate({&train, &evaluate}, rank, options));
+//   ASSIGN_OR_RETURN(RankBuffers buffers, RankBuffers::Create(train, rank, arenas));
+//   float* weights = static_cast<float*>(buffers.data(graph.FindValue("param/bucket_0")));
+//
+// Several plans (training and evaluation) may share the arenas: each tier is as large as the largest needs,
+// and the persistent buffers, which lie first, must be the same in all of them - same names, sizes, offsets -
+// so that evaluation sees the weights that training left. A later plan may lack some, but keeps their place free.
+//
+// Fresh memory is zero. Freed with the last RankBuffers and the last holder of the arenas.
+#ifndef MILLRACE_GRAPH_RUNTIME_BUFFERS_H_
+#define MILLRACE_GRAPH_RUNTIME_BUFFERS_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "graph/plan/plan.h"
+
+namespace millrace {
+
+class RankArenas {
+ public:
+  struct Options {
+    // Touches every page now rather than in the first step (a page fault costs about 0.25 us per KiB of
+    // arena), from the calling thread, so that it also decides the memory's NUMA node.
+    bool prefault = false;
+    // Replaces ordinary memory for a tier (device, pinned, files): returns 64-byte aligned zeroed memory.
+    // Return nullptr to leave the tier to the default. `release` gives it back.
+    std::function<absl::StatusOr<void*>(Tier tier, int64_t bytes)> allocate;
+    std::function<void(Tier tier, void* base, int64_t bytes)> release;
+  };
+
+  // kInvalidArgument when the plans' persistent buffers differ, kResourceExhausted when memory is short;
+  // the message tells the tier and the bytes.
+  static absl::StatusOr<std::shared_ptr<RankArenas>> Allocate(const std::vector<const Plan*>& plans,
+                                                              int rank, const Options& options);
+  static absl::StatusOr<std::shared_ptr<RankArenas>> Allocate(const std::vector<const Plan*>& plans,
+                                                              int rank) {
+    return Allocate(plans, rank, Options());
+  }
+  ~RankArenas();
+  RankArenas(const RankArenas&) = delete;
+  RankArenas& operator=(const RankArenas&) = delete;
+
+  void* base(Tier tier) const { return base_[static_cast<int>(tier)]; }
+  int64_t bytes(Tier tier) const { return bytes_[static_cast<int>(tier)]; }
+
+ private:
+  RankArenas() = default;
+  std::array<void*, kTiers> base_{};
+  std::array<int64_t, kTiers> bytes_{};
+  std::array<int64_t, kTiers> mapped_{};  // > 0: from mmap
+  std::function<void(Tier, void*, int64_t)> release_;
+};
+
+// Where the values of one plan lie for one rank. Copyable, thread-safe.
+class RankBuffers {
+ public:
+  // The plan outlives the result.
+  static absl::StatusOr<RankBuffers> Create(const Plan& plan, int rank,
+                                            std::shared_ptr<RankArenas> arenas);
+  // With arenas of its own.
+  static absl::StatusOr<RankBuffers> Create(const Plan& plan, int rank);
+
+  // A value with own_shard is this rank's part of its buffer.
+  void* data(ValueId v) const { return address_[v]; }
+  int64_t bytes(ValueId v) const { return plan_->graph.values()[v].bytes(); }
+  template <typename T>
+  T* as(ValueId v) const {
+    return static_cast<T*>(address_[v]);
+  }
+  // The whole buffer that a value lies in.
+  void* buffer(BufferId b) const;
+
+  int rank() const { return rank_; }
+  const Plan& plan() const { return *plan_; }
+  const std::shared_ptr<RankArenas>& arenas() const { return arenas_; }
+
+ private:
+  RankBuffers() = default;
+  const Plan* plan_ = nullptr;
+  int rank_ = 0;
+  std::shared_ptr<RankArenas> arenas_;
+  std::vector<void*> address_;
+};
+
+}  // namespace millrace
+
+#endif  // MILLRACE_GRAPH_RUNTIME_BUFFERS_H_

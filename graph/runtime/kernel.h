@@ -1,0 +1,73 @@
+// What a node does when it runs. There is one Kernel object per (rank, node), made once before the first step:
+// everything that can be looked up (pointers into the arenas, attributes, communicators) is looked up then,
+// so that a step allocates nothing and finds nothing by name.
+//
+//   class AddKernel : public Kernel {
+//    public:
+//     absl::Status Run(const StepContext&) override { Add(a_, b_, out_, n_); return absl::OkStatus(); }
+//   };
+//
+//   class AllGatherKernel : public Kernel {                     // of the start half; the done half has none
+//    public:
+//     bool asynchronous() const override { return true; }
+//     void Start(const StepContext&, std::function<void(absl::Status)> done) override {
+//       communicator_->Start(call_, std::move(done));
+//     }
+//   };
+//
+// Which method is called: on an asynchronous kernel Start, on any other Run. When the node is a start half
+// (AsyncRole::kStart), its done half ends when `done` has been called; when it is not split, the rank's
+// compute thread waits for `done`. A start half may have a synchronous kernel: then the work is done in place.
+#ifndef MILLRACE_GRAPH_RUNTIME_KERNEL_H_
+#define MILLRACE_GRAPH_RUNTIME_KERNEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "graph/plan/plan.h"
+
+namespace millrace {
+
+class RankBuffers;
+
+struct StepContext {
+  int64_t step = 0;
+  const void* user = nullptr;  // whatever the caller of RunStep and his kernels agree on
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+
+  // On the rank's compute thread. May throw: the executor turns it into a Status.
+  virtual absl::Status Run(const StepContext& context);
+
+  // On the rank's compute thread; never blocks. `done` is called exactly once, from any thread, also from
+  // within Start; it is cheap and never blocks. Later calls are ignored, also those of a step that has been
+  // given up, as long as the executor lives.
+  virtual void Start(const StepContext& context, std::function<void(absl::Status)> done);
+
+  virtual bool asynchronous() const { return false; }
+};
+
+using KernelFactory = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(
+    const Plan& plan, int rank, NodeId node, const RankBuffers& buffers)>;
+
+// The kernels of one rank, by NodeId. Null for done halves and for nodes that the rank does not run.
+struct RankKernels {
+  int rank = 0;
+  std::vector<std::unique_ptr<Kernel>> by_node;
+};
+
+// Calls the factory for every node of the rank but done halves. All nodes whose kernel could not be made
+// are named in the one error.
+absl::StatusOr<RankKernels> MakeKernels(const Plan& plan, int rank, const RankBuffers& buffers,
+                                        const KernelFactory& factory);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_GRAPH_RUNTIME_KERNEL_H_
