@@ -1,6 +1,7 @@
 // Where every parameter update comes from: an algebra over the values of the step.
 //
 //   backward(stage, micro-batch)   one term per gradient slice: (stage, micro-batch) x scale
+//   join(slices)                   their terms together
 //   accumulate(a, b)               a + b, term by term
 //   all_reduce, reduce_scatter     the sum over the ranks, which may be taken once
 //   grad_norm, norm_sum            which gradients a norm covers
@@ -91,7 +92,7 @@ class Algebra {
       Stage(node, outputs);
     } else if (node.op == "accumulate" && node.inputs.size() == 2) {
       Accumulate(node, outputs);
-    } else if (node.op == "all_reduce" || node.op == "reduce_scatter") {
+    } else if (node.op == "join" || node.op == "all_reduce" || node.op == "reduce_scatter") {
       Reduce(node, outputs);
     } else if (node.op == "all_gather") {
       Gather(node, outputs);
@@ -251,12 +252,12 @@ class Algebra {
       if (!any) sum = {in.bucket, in.reductions, {}};
       any = true;
       if (in.bucket != sum.bucket || in.reductions != sum.reductions) {
-        Say(node, absl::StrCat("reduces ", Describe(sum), " together with ", Describe(in)));
+        Say(node, absl::StrCat("puts ", Describe(sum), " together with ", Describe(in)));
       }
       AddTerms(in, &sum);
     }
     if (!any) return;
-    if (g_.group_size(node.collective.group) > 1) ++sum.reductions;
+    if (node.is_collective && g_.group_size(node.collective.group) > 1) ++sum.reductions;
     for (ValueId v : outputs) gradients_[v] = sum;
   }
 

@@ -155,7 +155,9 @@ class Sweep {
   void CheckWithin(const Access& a, const Access& b) {
     const bool same_buffer = c_.value(a.value).buffer == c_.value(b.value).buffer;
     const bool same_bytes = a.low == b.low && a.high == b.high;
-    if (same_buffer && !a.write && (same_bytes || c_.node(b.node).is_collective)) return;
+    const bool in_place =
+        same_bytes || c_.node(b.node).is_collective || c_.node(b.node).op == "join";
+    if (same_buffer && !a.write && in_place) return;
     report_->Add(rank_, c_.node(b.node).name,
                  absl::StrCat(What(a), " and ", What(b), " on the same bytes, ", Where(a, b)));
   }

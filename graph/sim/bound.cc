@@ -1,0 +1,89 @@
+#include "graph/sim/bound.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+namespace millrace {
+namespace sim_internal {
+namespace {
+
+bool Binding(EdgeKind kind) {
+  return kind == EdgeKind::kData || kind == EdgeKind::kControl || kind == EdgeKind::kAsync;
+}
+
+// Earliest begin of every event over binding edges, and the longest way from its end. The order in
+// which nodes ended in the run is a topological order; members of a collective end together.
+struct Ways {
+  std::vector<double> head, tail;
+};
+
+Ways FindWays(const Run& run, const std::vector<int>& order) {
+  Ways w;
+  w.head.assign(run.times.size(), 0);
+  w.tail.assign(run.times.size(), 0);
+  const auto for_arcs = [&](int index, auto visit) {
+    const Program& program = run.programs[run.copies[run.copy_of(index)].program];
+    const NodeId n = run.node_of(index);
+    for (int k = program.first[n]; k < program.first[n + 1]; ++k) {
+      if (Binding(program.arcs[k].kind)) visit(index - n + program.arcs[k].to);
+    }
+  };
+  for (int index : order) {
+    if (run.call[index] >= 0) {
+      for (int member : run.calls[run.call[index]].members) {
+        w.head[index] = std::max(w.head[index], w.head[member]);
+      }
+    }
+    for_arcs(index, [&](int to) {
+      w.head[to] = std::max(w.head[to], w.head[index] + run.seconds[index]);
+    });
+  }
+  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+    for_arcs(*it,
+             [&](int to) { w.tail[*it] = std::max(w.tail[*it], run.seconds[to] + w.tail[to]); });
+    if (run.call[*it] < 0) continue;
+    for (int member : run.calls[run.call[*it]].members) {
+      w.tail[member] = std::max(w.tail[member], w.tail[*it]);
+    }
+  }
+  return w;
+}
+
+}  // namespace
+
+double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
+  std::vector<int> order;
+  for (size_t i = 0; i < run.times.size(); ++i) {
+    if (run.times[i].ended) order.push_back(static_cast<int>(i));
+  }
+  // Nodes of no duration end when their predecessors do: the event loop's own count breaks the tie.
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return run.times[a].sequence < run.times[b].sequence; });
+  const Ways w = FindWays(run, order);
+  double bound = 0;
+  for (int i : order) bound = std::max(bound, w.head[i] + run.seconds[i] + w.tail[i]);
+
+  constexpr double kFar = std::numeric_limits<double>::infinity();
+  for (size_t c = 0; c < run.copies.size(); ++c) {
+    const int base = static_cast<int>(c) * run.nodes;
+    double wire = 0;
+    for (const Lane& lane : run.copies[c].plan->lanes) {
+      double work = 0, head = kFar, tail = kFar;
+      for (NodeId n : lane.order) {
+        const int i = base + n;
+        if (run.call[i] >= 0) wire += wire_seconds[n];
+        if (run.seconds[i] <= 0) continue;
+        work += run.seconds[i];
+        head = std::min(head, w.head[i]);
+        tail = std::min(tail, w.tail[i]);
+      }
+      if (work > 0) bound = std::max(bound, head + work + tail);
+    }
+    bound = std::max(bound, wire);
+  }
+  return bound;
+}
+
+}  // namespace sim_internal
+}  // namespace millrace
