@@ -231,6 +231,25 @@ absl::Status InferSgd(InferContext& c) {
   return InferOptimizer(c, states);
 }
 
+// The slices of one bucket seen as one value on the same bytes.
+absl::Status InferJoin(InferContext& c) {
+  auto sum = SumOfInputs(c);
+  if (!sum.ok()) return sum.status();
+  for (const Value* v : c.inputs) {
+    if (v->sharding == c.inputs[0]->sharding) continue;
+    return Invalid("joins '", c.inputs[0]->name, "' (", Name(c.inputs[0]->sharding), ") and '",
+                   v->name, "' (", Name(v->sharding), "); expected the same sharding");
+  }
+  if (*sum != c.outputs[0].numel()) {
+    return Invalid("writes '", c.outputs[0].name, "' with ", c.outputs[0].numel(),
+                   " elements, its inputs have ", *sum);
+  }
+  c.outputs[0].dtype = c.inputs[0]->dtype;
+  c.outputs[0].sharding = c.inputs[0]->sharding;
+  c.outputs[0].group = c.inputs[0]->group;
+  return absl::OkStatus();
+}
+
 OpCost ReadAndWriteAll(const Graph& g, const Node& node) {
   OpCost cost;
   for (ValueId v : node.inputs) {
@@ -269,7 +288,8 @@ REGISTER_OP_CONTRACT(
         .OutVariadic("outputs",
                      "the stage's outputs, the saved block, the workspace if there is one")
         .Attr("stage", int64_t{0}, kStageDoc, true)
-        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
+        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc)
+        .Attr("evaluate", int64_t{0}, "1: as in evaluation, nothing is kept for a backward"));
 
 REGISTER_OP_CONTRACT(
     backward,
@@ -313,6 +333,15 @@ REGISTER_OP_CONTRACT(all_reduce,
                          .Collective(CollectiveOp::kAllReduce)
                          .Infer(InferAllReduce)
                          .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(join,
+                     OpContract("join",
+                                "Does nothing: says that the slices of a bucket, once all are "
+                                "written, are one value.")
+                         .InVariadic("slices", "neighbouring slices of one buffer")
+                         .Out("whole", "on the same bytes")
+                         .Attr("bucket", int64_t{-1}, "flat bucket of the slices")
+                         .Infer(InferJoin));
 
 REGISTER_OP_CONTRACT(accumulate, OpContract("accumulate", "total += addend")
                                      .In("total", "what the micro-batches before gave")

@@ -1,0 +1,27 @@
+// Ends the step: the gradients' global norm is clipped, then every bucket is updated, in the order in which
+// their gradients appear. With AdamW and clipping, two buckets:
+//
+//   grad_norm/bucket_0(grad/bucket_0) -> norm/bucket_0
+//   grad_norm/bucket_1(grad/bucket_1) -> norm/bucket_1
+//   norm_sum(norm/bucket_0, norm/bucket_1) -> norm
+//   clip_coefficient(norm) -> clip
+//   adamw/bucket_0(param/bucket_0, grad/bucket_0, exp_avg/bucket_0, exp_avg_sq/bucket_0, clip)
+//       -> param/bucket_0', exp_avg/bucket_0', exp_avg_sq/bucket_0'
+//   adamw/bucket_1(...)
+//
+// Without clipping: the adamw lines alone, without their last input. Adam has the same states, SGD one
+// ("momentum/bucket_0") or none. An evaluation step gets nothing.
+#ifndef MILLRACE_GRAPH_LOWER_OPTIMIZER_H_
+#define MILLRACE_GRAPH_LOWER_OPTIMIZER_H_
+
+#include <memory>
+
+#include "graph/lower/pass.h"
+
+namespace millrace {
+
+std::unique_ptr<Pass> OptimizerStep();
+
+}  // namespace millrace
+
+#endif  // MILLRACE_GRAPH_LOWER_OPTIMIZER_H_

@@ -1,0 +1,75 @@
+#include "graph/lower/options.h"
+
+#include "graph/base/findings.h"
+#include "graph/ir/pipeline.pb.h"
+
+namespace millrace {
+
+absl::Status Check(const LowerOptions& o) {
+  Findings findings;
+  auto require = [&](bool ok, const std::string& message, const std::string& help) {
+    if (!ok) findings.Add({.check = "options", .message = message, .suggestion = help});
+  };
+  require(o.world_size >= 1,
+          absl::StrCat("parallel.data is ", o.world_size, ", expected at least 1"),
+          "set parallel.data to the number of ranks");
+  require(o.zero_stage >= 0 && o.zero_stage <= 3,
+          absl::StrCat("parallel.zero.stage is ", o.zero_stage, ", expected 0, 1, 2 or 3"), "");
+  require(o.reduce_bucket_bytes > 0,
+          absl::StrCat("parallel.zero.reduce_bucket_bytes is ", o.reduce_bucket_bytes,
+                       ", expected more than 0"),
+          "leave it out for 25 MiB");
+  require(
+      o.prefetch_depth >= 0,
+      absl::StrCat("parallel.zero.prefetch_depth is ", o.prefetch_depth, ", expected 0 or more"),
+      "0 gathers each bucket when it is needed");
+  require(
+      o.prefetch_bytes >= 0,
+      absl::StrCat("parallel.zero.prefetch_bytes is ", o.prefetch_bytes, ", expected 0 or more"),
+      "0 leaves the limit to prefetch_depth");
+  require(o.accumulation >= 1,
+          absl::StrCat("train.accumulation is ", o.accumulation, ", expected at least 1"), "");
+  require(o.clip_norm >= 0,
+          absl::StrCat("optimizer.clip_norm is ", o.clip_norm, ", expected 0 or more"),
+          "0 switches clipping off");
+  return findings.ToStatus();
+}
+
+LowerOptions FromPipeline(const Pipeline& p) {
+  LowerOptions o;
+  o.world_size = p.parallel().data();
+  const Zero& zero = p.parallel().zero();
+  o.zero_stage = zero.stage();
+  o.reduce_bucket_bytes = zero.reduce_bucket_bytes();
+  o.prefetch_depth = zero.prefetch_depth();
+  o.prefetch_bytes = zero.prefetch_bytes();
+  switch (zero.accumulation()) {
+    case Zero::REDUCE_EACH:
+      o.policy = AccumulationPolicy::kReduceEach;
+      break;
+    case Zero::REDUCE_LAST:
+      o.policy = AccumulationPolicy::kReduceLast;
+      break;
+    case Zero::KEEP_GATHERED:
+      o.policy = AccumulationPolicy::kKeepGathered;
+      break;
+  }
+  o.accumulation = static_cast<int>(p.train().accumulation());
+  o.overlap = p.runtime().overlap();
+  switch (p.optimizer().kind()) {
+    case Optimizer::ADAMW:
+      o.optimizer = OptimizerKind::kAdamW;
+      break;
+    case Optimizer::ADAM:
+      o.optimizer = OptimizerKind::kAdam;
+      break;
+    case Optimizer::SGD:
+      o.optimizer = OptimizerKind::kSgd;
+      break;
+  }
+  o.momentum = p.optimizer().momentum() != 0;
+  o.clip_norm = p.optimizer().clip_norm();
+  return o;
+}
+
+}  // namespace millrace

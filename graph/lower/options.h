@@ -1,0 +1,56 @@
+// What a user may decide about the lowering of a model into a step: the knobs of parallel.zero,
+// train.accumulation, optimizer and runtime.overlap, without protobuf, so that tests set them directly.
+//
+//   LowerOptions options = FromPipeline(pipeline);
+//   options.zero_stage = 3;
+//   ASSIGN_OR_RETURN(Graph step, Lower(spec, options));
+#ifndef MILLRACE_GRAPH_LOWER_OPTIONS_H_
+#define MILLRACE_GRAPH_LOWER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace millrace {
+
+class Pipeline;  // graph/ir/pipeline.proto
+
+enum class StepKind : uint8_t {
+  kTrain,
+  kEvaluate  // forward only; the persistent buffers are those of the training step, in the same order
+};
+
+// What happens to the gradients of several micro-batches; see Zero.accumulation in pipeline.proto.
+enum class AccumulationPolicy : uint8_t { kReduceEach, kReduceLast, kKeepGathered };
+
+enum class OptimizerKind : uint8_t { kAdamW, kAdam, kSgd };
+
+struct LowerOptions {
+  StepKind kind = StepKind::kTrain;
+  std::string group = "data";
+  int world_size = 1;
+  int zero_stage = 0;  // 0-3; with one rank all four are the same step
+  int64_t reduce_bucket_bytes = 26214400;
+  int prefetch_depth = 1;      // stage 3: buckets gathered ahead of the one in use
+  int64_t prefetch_bytes = 0;  // stage 3: their bytes at most; 0: only prefetch_depth limits
+  int accumulation = 1;        // micro-batches per step
+  AccumulationPolicy policy = AccumulationPolicy::kReduceEach;
+  bool overlap = true;  // collectives beside compute; false: all synchronous
+  OptimizerKind optimizer = OptimizerKind::kAdamW;
+  bool momentum = true;  // SGD: keeps a momentum buffer
+  double clip_norm = 0;  // 0: no clipping
+  // Stage 3: a bucket whose last forward use is followed at once by its first backward use (the head's)
+  // is kept instead of released and gathered again. Saves one gather of that bucket per micro-batch on the
+  // critical path and costs no memory, because both uses are neighbours.
+  bool keep_at_turn = true;
+};
+
+// All mistakes at once (kInvalidArgument).
+absl::Status Check(const LowerOptions& options);
+
+LowerOptions FromPipeline(const Pipeline& pipeline);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_GRAPH_LOWER_OPTIONS_H_

@@ -1,0 +1,83 @@
+#include "graph/lower/prefetch.h"
+
+#include <map>
+
+#include "graph/lower/rewriter.h"
+
+namespace millrace {
+namespace {
+
+// The gathers of the buckets that one stage is the first to use.
+struct Group {
+  NodeId before_use = -1;  // the stage that runs before that stage, -1: none
+  std::vector<NodeId> gathers;
+  int64_t bytes = 0;
+};
+
+class PrefetchPass final : public Pass {
+ public:
+  absl::string_view name() const override { return "prefetch"; }
+
+  absl::StatusOr<Graph> Run(const Graph& graph, const LowerContext& context) const override {
+    const std::vector<Group> groups = Groups(graph);
+    if (groups.empty()) return graph;
+    Rewriter r(graph);
+    // From the last to the first, so that gathers that begin at one place keep their order.
+    for (int j = static_cast<int>(groups.size()) - 1; j >= 0; --j) {
+      const int depth = Depth(groups, j, context.options);
+      const NodeId after = depth > j ? -1 : groups[j - depth].before_use;
+      for (auto it = groups[j].gathers.rbegin(); it != groups[j].gathers.rend(); ++it) {
+        r.MoveAfter(*it, after);
+        if (after >= 0) r.node(*it).control.push_back(after);
+      }
+    }
+    return std::move(r).Finish();
+  }
+
+ private:
+  // How many groups, j the last of them, may wait gathered for their use.
+  static int Depth(const std::vector<Group>& groups, int j, const LowerOptions& options) {
+    if (!options.overlap) return 0;
+    if (options.prefetch_bytes == 0) return options.prefetch_depth;
+    int64_t waiting = 0;
+    for (int depth = 0; depth < options.prefetch_depth; ++depth) {
+      if (depth > j) return options.prefetch_depth;
+      waiting += groups[j - depth].bytes;
+      if (waiting > options.prefetch_bytes) return depth;
+    }
+    return options.prefetch_depth;
+  }
+
+  // In the order of their use.
+  static std::vector<Group> Groups(const Graph& graph) {
+    std::vector<NodeId> stage_before(graph.nodes().size(), -1);
+    NodeId last = -1;
+    for (size_t n = 0; n < graph.nodes().size(); ++n) {
+      stage_before[n] = last;
+      const Node& node = graph.nodes()[n];
+      if (node.op == "forward" || node.op == "backward") last = static_cast<NodeId>(n);
+    }
+    std::map<NodeId, Group> by_user;
+    for (size_t n = 0; n < graph.nodes().size(); ++n) {
+      const Node& node = graph.nodes()[n];
+      if (node.op != "all_gather" || node.outputs.empty()) continue;
+      const Value& whole = graph.values()[node.outputs[0]];
+      if (graph.buffers()[whole.buffer].kind != BufferKind::kGathered) continue;
+      const std::vector<NodeId>& readers = graph.consumers(node.outputs[0]);
+      if (readers.empty()) continue;
+      Group& group = by_user[readers.front()];
+      group.before_use = stage_before[readers.front()];
+      group.gathers.push_back(static_cast<NodeId>(n));
+      group.bytes += whole.bytes();
+    }
+    std::vector<Group> groups;
+    for (auto& [user, group] : by_user) groups.push_back(std::move(group));
+    return groups;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Pass> Prefetch() { return std::make_unique<PrefetchPass>(); }
+
+}  // namespace millrace
