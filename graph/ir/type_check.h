@@ -21,7 +21,13 @@
 
 namespace millrace {
 
-Findings CheckTypes(const Graph& graph);
+// For graphs of which a part is known to be wrong, so that one mistake is one finding. Empty: none.
+struct TypeCheckSkips {
+  std::vector<bool> broken_nodes;    // an input is missing
+  std::vector<bool> unknown_values;  // the type could not be found out
+};
+
+Findings CheckTypes(const Graph& graph, const TypeCheckSkips& skips = {});
 
 // The parts, for the loader of hand-written graphs, which fills in declarations as it goes. `node`
 // is a whole operation or the start half, `outputs` are its outputs (those of the done half). The
