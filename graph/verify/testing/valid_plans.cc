@@ -1,0 +1,61 @@
+#include "graph/verify/testing/valid_plans.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "graph/lower/lower.h"
+#include "graph/lower/testing/fake_model.h"
+#include "graph/verify/testing/plain_planner.h"
+#include "gtest/gtest.h"
+
+namespace millrace {
+
+NamedPlan MakeValidPlan(const LowerOptions& options, int stages) {
+  NamedPlan named;
+  named.options = options;
+  named.name = absl::StrCat(
+      "stage ", options.zero_stage, ", ", options.world_size, " ranks, ", options.accumulation,
+      " micro-batches", options.overlap ? ", overlap" : "", options.clip_norm > 0 ? ", clip" : "",
+      ", policy ", static_cast<int>(options.policy), ", optimizer ",
+      static_cast<int>(options.optimizer));
+  FakeModelOptions model;
+  model.stages = stages;
+  model.workspace_bytes = 512;
+  auto graph = Lower(MakeFakeModel(model), options);
+  EXPECT_TRUE(graph.ok()) << named.name << ": " << graph.status();
+  if (graph.ok()) named.plan = PlainPlan(*std::move(graph), options.world_size);
+  return named;
+}
+
+std::vector<NamedPlan> ValidPlans() {
+  std::vector<NamedPlan> plans;
+  for (int stage = 0; stage <= 3; ++stage) {
+    for (int world : {1, 2, 4}) {
+      for (int accumulation : {1, 2}) {
+        for (bool overlap : {false, true}) {
+          LowerOptions options;
+          options.zero_stage = stage;
+          options.world_size = world;
+          options.accumulation = accumulation;
+          options.overlap = overlap;
+          options.reduce_bucket_bytes = 300;  // about two stages a bucket
+          options.clip_norm = (stage + accumulation) % 2 == 0 ? 1.0 : 0;
+          plans.push_back(MakeValidPlan(options));
+          if (accumulation > 1 && world == 2) {
+            for (const AccumulationPolicy policy :
+                 {AccumulationPolicy::kReduceLast, AccumulationPolicy::kKeepGathered}) {
+              options.policy = policy;
+              options.optimizer = policy == AccumulationPolicy::kReduceLast ? OptimizerKind::kSgd
+                                                                            : OptimizerKind::kAdam;
+              options.clip_norm = 1;
+              plans.push_back(MakeValidPlan(options));
+            }
+          }
+        }
+      }
+    }
+  }
+  return plans;
+}
+
+}  // namespace millrace
