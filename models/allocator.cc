@@ -91,7 +91,8 @@ namespace {
 void* Malloc(int64_t bytes) {
   void* block = nullptr;
   if (posix_memalign(&block, kAlignment, sizeof(Header) + static_cast<size_t>(bytes)) != 0) {
-    throw std::bad_alloc();  // as LibTorch's own allocator; stopped at the door like its other errors
+    throw std::
+        bad_alloc();  // as LibTorch's own allocator; stopped at the door like its other errors
   }
   Header* header = static_cast<Header*>(block);
   header->bytes = bytes;

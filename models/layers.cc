@@ -3,6 +3,7 @@
 #include <ATen/ops/_log_softmax.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mm.h>
@@ -13,6 +14,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -23,6 +25,12 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
+
+// Custom functions take "no tensor" in this form only.
+using OptionalTensor = std::optional<at::Tensor>;
+OptionalTensor Optional(const at::Tensor& t) {
+  return t.defined() ? OptionalTensor(t) : std::nullopt;
+}
 
 struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
@@ -43,12 +51,14 @@ struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
 
 struct QkvFunction : Function<QkvFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& q_weight,
-                               const Variable& q_bias, const Variable& k_weight,
-                               const Variable& k_bias, const Variable& v_weight,
-                               const Variable& v_bias) {
+                               const OptionalTensor& q_bias, const Variable& k_weight,
+                               const OptionalTensor& k_bias, const Variable& v_weight,
+                               const OptionalTensor& v_bias) {
     ctx->save_for_backward({x, q_weight, k_weight, v_weight});
-    ctx->saved_data["bias"] = q_bias.defined();
-    return {Linear(x, q_weight, q_bias), Linear(x, k_weight, k_bias), Linear(x, v_weight, v_bias)};
+    ctx->saved_data["bias"] = q_bias.has_value();
+    return {Linear(x, q_weight, q_bias.value_or(Variable())),
+            Linear(x, k_weight, k_bias.value_or(Variable())),
+            Linear(x, v_weight, v_bias.value_or(Variable()))};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
@@ -93,8 +103,8 @@ std::array<at::Tensor, 3> ProjectQkv(const at::Tensor& x, const AttentionParams&
     return {Linear(x, p.q_weight, p.q_bias), Linear(x, p.k_weight, p.k_bias),
             Linear(x, p.v_weight, p.v_bias)};
   }
-  variable_list out = QkvFunction::apply(x, p.q_weight, p.q_bias, p.k_weight, p.k_bias, p.v_weight,
-                                         p.v_bias);
+  variable_list out = QkvFunction::apply(x, p.q_weight, Optional(p.q_bias), p.k_weight,
+                                         Optional(p.k_bias), p.v_weight, Optional(p.v_bias));
   return {std::move(out[0]), std::move(out[1]), std::move(out[2])};
 }
 
@@ -138,11 +148,15 @@ at::Tensor PatchEmbedding(const at::Tensor& images, const at::Tensor& weight,
 
 at::Tensor CrossEntropy(const at::Tensor& logits, const at::Tensor& labels, double smoothing) {
   const at::Tensor log_p = at::_log_softmax(logits, 1, /*half_to_float=*/false);
-  at::Tensor loss = at::nll_loss(log_p, labels);
-  if (smoothing == 0) return loss;
-  // Two steps, each over one dimension: a sum over all elements at once would take scratch whose size
-  // depends on the number of threads.
-  return loss.mul(1 - smoothing).sub(log_p.mean(1).mean(0), smoothing);
+  if (smoothing == 0) return at::nll_loss(log_p, labels);
+  // The negative target over the batch, written out, and each tensor used once. Sums go over one dimension
+  // at a time: a sum over all elements takes scratch whose size depends on the number of threads. And no
+  // tensor is multiplied by a number: on the CPU, but not on meta, that makes a tensor of the number.
+  const double share = -1.0 / static_cast<double>(logits.size(0));
+  const double even = share * smoothing / static_cast<double>(logits.size(1));
+  const at::Tensor target = at::full(logits.sizes(), even, logits.options().requires_grad(false))
+                                .scatter_(1, labels.unsqueeze(1), share * (1 - smoothing) + even);
+  return log_p.mul(target).sum(1).sum(0);
 }
 
 }  // namespace millrace::layers

@@ -65,8 +65,9 @@ absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
     return findings.ToStatus();
   }
   if (micro_batch < 1) {
-    findings.Add({.check = "model",
-                  .message = absl::StrCat("micro_batch is ", micro_batch, ", expected at least 1")});
+    findings.Add(
+        {.check = "model",
+         .message = absl::StrCat("micro_batch is ", micro_batch, ", expected at least 1")});
   }
   Attrs filled;
   std::vector<std::string> known;

@@ -44,7 +44,8 @@ struct StageDef {
   std::vector<TensorSpec> inputs;   // of one micro-batch, without labels
   std::vector<TensorSpec> outputs;  // of the last stage: "loss" (no dimensions), then "logits"
   bool takes_labels = false;        // the last stage: labels come as one more input, after `inputs`
-  std::function<Tensors(const Tensors& inputs, const Tensors& params)> forward;  // may throw c10::Error
+  std::function<Tensors(const Tensors& inputs, const Tensors& params)>
+      forward;  // may throw c10::Error
 };
 
 struct ModelDef {
@@ -87,11 +88,10 @@ class ModelRegistry {
 // is asked for) and builds. All mistakes are reported at once, with the nearest known name.
 absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args, int64_t micro_batch);
 
-#define REGISTER_MODEL(name, doc, ...) \
-  REGISTER_MODEL_IMPL_(__COUNTER__, name, doc, __VA_ARGS__)
+#define REGISTER_MODEL(name, doc, ...) REGISTER_MODEL_IMPL_(__COUNTER__, name, doc, __VA_ARGS__)
 #define REGISTER_MODEL_IMPL_(counter, name, doc, ...) \
   REGISTER_MODEL_IMPL2_(counter, name, doc, __VA_ARGS__)
-#define REGISTER_MODEL_IMPL2_(counter, name, doc, ...)          \
+#define REGISTER_MODEL_IMPL2_(counter, name, doc, ...)            \
   [[maybe_unused]] static const bool model_registered_##counter = \
       ::millrace::ModelRegistry::Global().Register(name, doc, __VA_ARGS__)
 

@@ -14,10 +14,10 @@ int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Block {
   int32_t id = 0;
-  int64_t bytes = 0;             // as asked
-  int64_t begin = -1;            // event index; -1: before the first
-  int64_t end = kForever;        // event index of the free
-  int64_t offset = -1;           // once placed
+  int64_t bytes = 0;       // as asked
+  int64_t begin = -1;      // event index; -1: before the first
+  int64_t end = kForever;  // event index of the free
+  int64_t offset = -1;     // once placed
   int64_t size() const { return RoundUp(bytes); }
   bool Overlaps(const Block& o) const { return begin < o.end && o.begin < end; }
 };
@@ -117,8 +117,8 @@ AllocationPlan PlaceNode(const std::vector<AllocationEvent>& events,
     if (e.is_free) continue;
     Placement p;
     p.bytes = e.bytes;
-    const auto kept = std::find_if(saved.begin(), saved.end(),
-                                   [&e](const Block& b) { return b.id == e.id; });
+    const auto kept =
+        std::find_if(saved.begin(), saved.end(), [&e](const Block& b) { return b.id == e.id; });
     const auto fixed = boundary.find(e.id);
     if (kept != saved.end()) {
       p.region = Placement::Region::kSaved;

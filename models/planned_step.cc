@@ -65,8 +65,7 @@ bool GuardedBlock::intact() const {
 
 absl::StatusOr<std::unique_ptr<PlannedStep>> PlannedStep::Create(absl::string_view model,
                                                                  const Attrs& args,
-                                                                 int64_t micro_batch,
-                                                                 int threads) {
+                                                                 int64_t micro_batch, int threads) {
   InstallAllocators();
   std::unique_ptr<PlannedStep> step(new PlannedStep);
   ASSIGN_OR_RETURN(step->model_, BuildModel(model, args, micro_batch));
@@ -207,8 +206,8 @@ absl::StatusOr<StepResult> PlannedStep::EvaluatePlanned() {
     memory.outputs = outputs;
     const Tensors inputs = StageInputs(i, r.outputs);
     ReplayScope replay(spec_.stages[i].evaluate, memory);
-    ASSIGN_OR_RETURN(StageTape tape, StageForward(model_.stages[i], inputs, params_[i],
-                                                  {.train = false}));
+    ASSIGN_OR_RETURN(StageTape tape,
+                     StageForward(model_.stages[i], inputs, params_[i], {.train = false}));
     Finish(replay, spec_.stages[i].evaluate, r);
     for (size_t k = 0; k < outputs.size(); ++k) {
       CopyHome(tape.outputs[k], b.output_tensors[k], r.copies);

@@ -58,8 +58,8 @@ void AddBoundary(const Recording& recording, const Tensors& tensors, Placement::
     if (!t.defined() || !t.is_contiguous() || t.nbytes() != t.storage().nbytes()) continue;
     const int32_t id = recording.IdOf(t.storage().data_ptr());
     if (id < 0) continue;
-    boundary.try_emplace(id, Placement{region, static_cast<int32_t>(i), 0,
-                                       static_cast<int64_t>(t.nbytes())});
+    boundary.try_emplace(
+        id, Placement{region, static_cast<int32_t>(i), 0, static_cast<int64_t>(t.nbytes())});
   }
 }
 

@@ -80,18 +80,26 @@ StageTape Forward(const StageDef& stage, const Tensors& inputs, const Tensors& p
 StageGradients Backward(StageTape tape, const Tensors& grad_outputs, double scale) {
   tape.outputs.clear();
   StageGraph& graph = *tape.graph;
+  torch::autograd::edge_list roots;
   torch::autograd::variable_list grads;
   if (grad_outputs.empty()) {
-    graph.roots.resize(1);
+    roots.push_back(graph.roots[0]);
     grads.push_back(at::full({}, scale, graph.loss_options));
   } else {
     TORCH_CHECK(grad_outputs.size() == graph.roots.size(), "expected ", graph.roots.size(),
                 " gradients of outputs, got ", grad_outputs.size());
-    grads = grad_outputs;
+    for (size_t i = 0; i < grad_outputs.size(); ++i) {
+      if (!grad_outputs[i].defined()) continue;
+      roots.push_back(graph.roots[i]);
+      grads.push_back(grad_outputs[i]);
+    }
   }
-  torch::autograd::variable_list result = torch::autograd::Engine::get_default_engine().execute(
-      graph.roots, grads, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false,
-      graph.leaves);
+  torch::autograd::variable_list result;
+  if (!graph.leaves.empty()) {  // nothing to differentiate: a first stage without parameters
+    result = torch::autograd::Engine::get_default_engine().execute(
+        roots, grads, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false,
+        graph.leaves);
+  }
   StageGradients g;
   const auto take = [&result](int leaf) { return leaf < 0 ? at::Tensor() : result[leaf]; };
   for (int leaf : graph.leaf_of_input) g.inputs.push_back(take(leaf));

@@ -6,8 +6,9 @@
 //   Tensors y = tape.outputs;                       // plain tensors, without a graph
 //   ASSIGN_OR_RETURN(StageGradients g, StageBackward(std::move(tape), {grad_of_y}, /*scale=*/1));
 //
-// `inputs` of the last stage end with the labels. Of the last stage no gradients of outputs are given:
-// its backward starts at the loss, output 0, with the gradient `scale`.
+// `inputs` of the last stage end with the labels. Where no gradients of outputs are given, as for the last
+// stage, backward starts at output 0, the loss, with the gradient `scale`. An undefined gradient of an
+// output means that nothing depends on that output.
 //
 // Both functions may be called from any thread; a tape belongs to one thread at a time. LibTorch's
 // exceptions end here.

@@ -28,10 +28,10 @@ void Probing(benchmark::State& state, const std::string& model, int64_t batch) {
   for (auto _ : state) benchmark::DoNotOptimize(Probe(*def));
 }
 
-BENCHMARK_CAPTURE(Step, vit_tiny/plain, "vit_tiny", 8, false)->UseRealTime();
-BENCHMARK_CAPTURE(Step, vit_tiny/planned, "vit_tiny", 8, true)->UseRealTime();
-BENCHMARK_CAPTURE(Step, vit_base/plain, "vit_base", 2, false)->UseRealTime();
-BENCHMARK_CAPTURE(Step, vit_base/planned, "vit_base", 2, true)->UseRealTime();
+BENCHMARK_CAPTURE(Step, vit_tiny / plain, "vit_tiny", 8, false)->UseRealTime();
+BENCHMARK_CAPTURE(Step, vit_tiny / planned, "vit_tiny", 8, true)->UseRealTime();
+BENCHMARK_CAPTURE(Step, vit_base / plain, "vit_base", 2, false)->UseRealTime();
+BENCHMARK_CAPTURE(Step, vit_base / planned, "vit_base", 2, true)->UseRealTime();
 BENCHMARK_CAPTURE(Probing, vit_huge, "vit_huge", 8)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -43,11 +43,12 @@ absl::StatusOr<VitConfig> Parse(const Attrs& args) {
               std::get<double>(args.at("label_smoothing")),
               std::get<bool>(args.at("qkv_bias"))};
   Findings findings;
-  for (const char* name : {"image_size", "channels", "patch_size", "hidden_size", "layers", "heads",
-                           "num_labels"}) {
+  for (const char* name :
+       {"image_size", "channels", "patch_size", "hidden_size", "layers", "heads", "num_labels"}) {
     if (Int(args, name) < 1) {
-      findings.Add({.check = "model_arg",
-                    .message = absl::StrCat(name, " is ", Int(args, name), ", expected at least 1")});
+      findings.Add(
+          {.check = "model_arg",
+           .message = absl::StrCat(name, " is ", Int(args, name), ", expected at least 1")});
     }
   }
   if (c.mlp < 0) {
@@ -77,8 +78,11 @@ absl::StatusOr<VitConfig> Parse(const Attrs& args) {
 }
 
 ParamSpec Random(std::string name, std::vector<int64_t> shape) {
-  return {std::move(name), std::move(shape), DType::kF32,
-          {InitSpec::Kind::kTruncatedNormal, 0.02}, /*weight_decay=*/true};
+  return {std::move(name),
+          std::move(shape),
+          DType::kF32,
+          {InitSpec::Kind::kTruncatedNormal, 0.02},
+          /*weight_decay=*/true};
 }
 ParamSpec Filled(std::string name, std::vector<int64_t> shape, InitSpec::Kind kind) {
   return {std::move(name), std::move(shape), DType::kF32, {kind, 0}, /*weight_decay=*/false};
@@ -117,8 +121,7 @@ StageDef Embeddings(const VitConfig& c, int64_t batch, TensorSpec images, Tensor
       std::move(positions),
       Random("vit.embeddings.patch_embeddings.projection.weight",
              {c.hidden, c.channels, c.patch, c.patch}),
-      Filled("vit.embeddings.patch_embeddings.projection.bias", {c.hidden},
-             InitSpec::Kind::kZeros),
+      Filled("vit.embeddings.patch_embeddings.projection.bias", {c.hidden}, InitSpec::Kind::kZeros),
   };
   s.inputs = {std::move(images)};
   s.outputs = {std::move(hidden)};
@@ -242,8 +245,10 @@ bool RegisterPreset(const Preset& p) {
 
 constexpr Preset kPresets[] = {
     {"vit", "Vision transformer; the defaults are Base/16.", 224, 3, 16, 768, 12, 12, 1000},
-    {"vit_tiny", "ViT of width 192 on 32-pixel images, 5.4 M parameters.", 32, 3, 4, 192, 12, 3, 100},
-    {"vit_small", "ViT of width 384 on 64-pixel images, 21 M parameters.", 64, 3, 8, 384, 12, 6, 100},
+    {"vit_tiny", "ViT of width 192 on 32-pixel images, 5.4 M parameters.", 32, 3, 4, 192, 12, 3,
+     100},
+    {"vit_small", "ViT of width 384 on 64-pixel images, 21 M parameters.", 64, 3, 8, 384, 12, 6,
+     100},
     {"vit_base", "ViT-Base/16 at 224 pixels, 86 M parameters.", 224, 3, 16, 768, 12, 12, 100},
     {"vit_huge", "ViT-Huge/14 at 224 pixels, 631 M parameters.", 224, 3, 14, 1280, 32, 16, 101},
     {"digits_vit", "ViT for 8-pixel handwritten digits, 0.2 M parameters.", 8, 1, 2, 64, 4, 4, 10},

@@ -1,0 +1,411 @@
+// The ViT against the public package's numbers (tests/golden), against finite differences, and its shape.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "graph/base/random.h"
+#include "gtest/gtest.h"
+#include "models/model.h"
+#include "models/stage_run.h"
+#include "models/tensors.h"
+
+namespace millrace {
+namespace {
+
+using Json = nlohmann::json;
+using NamedTensors = std::map<std::string, at::Tensor>;
+
+constexpr char kGolden[] = "tests/golden/";
+
+NamedTensors ReadSafetensors(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  uint64_t size = 0;
+  file.read(reinterpret_cast<char*>(&size), 8);
+  std::string header(size, ' ');
+  file.read(header.data(), static_cast<std::streamsize>(size));
+  NamedTensors result;
+  const Json entries = Json::parse(header);
+  for (const auto& [name, entry] : entries.items()) {
+    if (name == "__metadata__") continue;
+    const bool is_float = entry["dtype"] == "F32";
+    EXPECT_TRUE(is_float || entry["dtype"] == "I64") << name;
+    at::Tensor t =
+        at::zeros(entry["shape"].get<std::vector<int64_t>>(), is_float ? at::kFloat : at::kLong);
+    file.seekg(static_cast<std::streamoff>(8 + size + entry["data_offsets"][0].get<uint64_t>()));
+    file.read(static_cast<char*>(t.data_ptr()), static_cast<std::streamsize>(t.nbytes()));
+    result[name] = t;
+  }
+  return result;
+}
+
+Json ManifestLine(const std::string& name) {
+  std::ifstream file(std::string(kGolden) + "manifest.jsonl");
+  std::string line;
+  while (std::getline(file, line)) {
+    Json entry = Json::parse(line);
+    if (entry["case"] == name) return entry;
+  }
+  ADD_FAILURE() << "no case " << name;
+  return {};
+}
+
+// The deterministic values of a formula-filled tensor, -1 <= u < 1.
+template <typename F>
+void ForFormula(const std::string& name, int64_t n, F&& f) {
+  uint32_t h = 2166136261u;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 16777619u;
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t x = static_cast<uint32_t>(i) * 2654435761u + h;
+    x ^= x >> 16, x *= 0x7FEB352Du, x ^= x >> 15, x *= 0x846CA68Bu, x ^= x >> 16;
+    f(i, x / 2147483648.0 - 1);
+  }
+}
+
+void FillByFormula(const ParamSpec& p, at::Tensor& t) {
+  double scale = 0.1, base = 0;
+  if (p.name.size() > 7 && p.name.substr(p.name.size() - 7) == ".weight") {
+    if (p.shape.size() == 1) base = 1;
+    if (p.shape.size() >= 2) {
+      const double fan_in = static_cast<double>(p.numel() / p.shape[0]);
+      scale = std::sqrt((p.shape.size() == 4 ? 6.0 : 3.0) / fan_in);
+    }
+  }
+  float* out = t.data_ptr<float>();
+  ForFormula(p.name, p.numel(),
+             [&](int64_t i, double u) { out[i] = static_cast<float>(base + scale * u); });
+}
+
+double MaxAbs(const at::Tensor& t) { return t.abs().max().item<double>(); }
+
+// The pass rule of the golden set: max|c - r| <= atol + rtol * max|r|.
+void ExpectClose(const Json& tolerance, const std::string& name, const at::Tensor& got,
+                 const at::Tensor& want) {
+  const Json& t = tolerance[name.rfind("grad_", 0) == 0 ? "grad" : "forward"];
+  ASSERT_TRUE(got.defined()) << name;
+  ASSERT_EQ(got.sizes(), want.sizes()) << name;
+  const double limit = t["atol"].get<double>() + t["rtol"].get<double>() * MaxAbs(want);
+  EXPECT_LE(MaxAbs(got.sub(want)), limit) << name;
+}
+
+Attrs GoldenArgs(const Json& cfg) {
+  static const std::map<std::string, std::string> names = {
+      {"hidden_size", "hidden_size"},       {"num_hidden_layers", "layers"},
+      {"num_attention_heads", "heads"},     {"intermediate_size", "mlp_dim"},
+      {"image_size", "image_size"},         {"patch_size", "patch_size"},
+      {"num_labels", "num_labels"},         {"qkv_bias", "qkv_bias"},
+      {"layer_norm_eps", "layer_norm_eps"},
+  };
+  Attrs args;
+  for (const auto& [key, value] : cfg.items()) {
+    const std::string& name = names.at(key);
+    if (value.is_boolean()) {
+      args[name] = value.get<bool>();
+    } else if (value.is_number_integer()) {
+      args[name] = value.get<int64_t>();
+    } else {
+      args[name] = value.get<double>();
+    }
+  }
+  return args;
+}
+
+struct Result {
+  std::vector<Tensors> outputs;  // by stage
+  Tensors input_grads;           // of the first stage
+  std::vector<Tensors> param_grads;
+};
+
+// All stages forward, then backward. An empty `grad_outputs` starts at the loss.
+Result RunStages(const ModelDef& model, const std::vector<Tensors>& params,
+                 const at::Tensor& images, const at::Tensor& labels, const Tensors& grad_outputs) {
+  Result r;
+  std::vector<StageTape> tapes;
+  Tensors x{images};
+  for (size_t i = 0; i < model.stages.size(); ++i) {
+    if (model.stages[i].takes_labels) x.push_back(labels);
+    auto tape = StageForward(model.stages[i], x, params[i], {});
+    EXPECT_TRUE(tape.ok()) << tape.status();
+    if (!tape.ok()) return r;
+    x = tape->outputs;
+    r.outputs.push_back(x);
+    tapes.push_back(*std::move(tape));
+  }
+  r.param_grads.resize(tapes.size());
+  Tensors grads = grad_outputs;
+  for (size_t i = tapes.size(); i-- > 0;) {
+    auto g = StageBackward(std::move(tapes[i]), grads, 1.0);
+    EXPECT_TRUE(g.ok()) << g.status();
+    if (!g.ok()) return r;
+    r.param_grads[i] = std::move(g->params);
+    grads = std::move(g->inputs);
+    grads.resize(model.stages[i].inputs.size());
+  }
+  r.input_grads = grads;
+  return r;
+}
+
+struct GoldenRun {
+  Json line;
+  NamedTensors inputs, expected;
+  ModelDef model;
+  std::vector<Tensors> params;
+  Result result;
+};
+
+void RunGolden(const std::string& name, GoldenRun& g) {
+  g.line = ManifestLine(name);
+  g.inputs = ReadSafetensors(kGolden + ("inputs/" + name) + ".safetensors");
+  g.expected = ReadSafetensors(kGolden + ("expected/" + name) + ".safetensors");
+  const int64_t batch = g.line["args"]["batch"];
+  auto model = BuildModel("vit", GoldenArgs(g.line["args"]["cfg"]), batch);
+  ASSERT_TRUE(model.ok()) << model.status();
+  g.model = *std::move(model);
+  EXPECT_EQ(g.model.parameter_count(), g.line["meta"]["num_params"].get<int64_t>());
+  for (const StageDef& s : g.model.stages) {
+    Tensors params;
+    for (const ParamSpec& p : s.params) {
+      const auto it = g.inputs.find("param." + p.name);
+      params.push_back(it == g.inputs.end() ? EmptyTensor(p, at::kCPU) : it->second);
+      if (it == g.inputs.end()) FillByFormula(p, params.back());
+      EXPECT_EQ(params.back().sizes(), at::IntArrayRef(p.shape)) << p.name;
+    }
+    g.params.push_back(std::move(params));
+  }
+  const bool ce = g.inputs.count("input.labels") > 0;
+  const at::Tensor labels = ce ? g.inputs["input.labels"] : at::zeros({batch}, at::kLong);
+  const Tensors grads =
+      ce ? Tensors{g.inputs["probe.ce_loss"], {}} : Tensors{{}, g.inputs["probe.logits"]};
+  g.result = RunStages(g.model, g.params, g.inputs["input.image"], labels, grads);
+  ASSERT_EQ(g.result.outputs.size(), g.model.stages.size());
+}
+
+class GoldenTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenTest, OutputsAndAllGradientsAgreeWithTheReference) {
+  GoldenRun g;
+  RunGolden(GetParam(), g);
+  if (HasFatalFailure()) return;
+  const size_t layers = g.model.stages.size() - 2;
+  NamedTensors got;
+  got["output.logits"] = g.result.outputs.back()[1];
+  got["output.ce_loss"] = g.result.outputs.back()[0];
+  got["output.hidden_last"] = g.result.outputs[layers][0];
+  got["grad_input.image"] = g.result.input_grads[0];
+  for (size_t i = 0; i < g.model.stages.size(); ++i) {
+    for (size_t k = 0; k < g.model.stages[i].params.size(); ++k) {
+      got["grad_param." + g.model.stages[i].params[k].name] = g.result.param_grads[i][k];
+    }
+  }
+  int compared = 0;
+  for (const Json& name : g.line["compare"]) {
+    ExpectClose(g.line["tolerance"], name, got[name], g.expected[name]);
+    ++compared;
+  }
+  EXPECT_GE(compared, 40);
+}
+
+INSTANTIATE_TEST_SUITE_P(Small, GoldenTest, testing::Values("vit_small", "vit_small_ce"));
+
+TEST(Vit, BaseAtFullSizeAgreesWithTheReferenceInLogitsAndGradientNorms) {
+  GoldenRun g;
+  RunGolden("vit_base_formula", g);
+  if (HasFatalFailure()) return;
+  EXPECT_EQ(g.model.parameter_count(), 85875556);
+  ExpectClose(g.line["tolerance"], "output.logits", g.result.outputs.back()[1],
+              g.expected["output.logits"]);
+  std::map<std::string, std::pair<double, double>> norms;
+  for (size_t i = 0; i < g.model.stages.size(); ++i) {
+    for (size_t k = 0; k < g.model.stages[i].params.size(); ++k) {
+      const std::string& name = g.model.stages[i].params[k].name;
+      const at::Tensor& grad = g.result.param_grads[i][k];
+      ASSERT_TRUE(grad.is_contiguous());
+      const float* values = grad.data_ptr<float>();
+      double squares = 0, dot = 0;
+      ForFormula("dot:" + name, grad.numel(), [&](int64_t j, double u) {
+        squares += double{values[j]} * values[j];
+        dot += u * values[j];
+      });
+      norms[name] = {std::sqrt(squares), dot};
+    }
+  }
+  const Json& names = g.line["meta"]["grad_norm_param_names"];
+  ASSERT_EQ(names.size(), norms.size());
+  at::Tensor l2 = at::zeros({static_cast<int64_t>(names.size())}), dots = l2.clone();
+  for (size_t i = 0; i < names.size(); ++i) {
+    ASSERT_EQ(norms.count(names[i]), 1u) << names[i];
+    l2.data_ptr<float>()[i] = static_cast<float>(norms[names[i]].first);
+    dots.data_ptr<float>()[i] = static_cast<float>(norms[names[i]].second);
+  }
+  ExpectClose(g.line["tolerance"], "grad_param_l2", l2, g.expected["grad_param_l2"]);
+  ExpectClose(g.line["tolerance"], "grad_param_dot_formula", dots,
+              g.expected["grad_param_dot_formula"]);
+}
+
+TEST(Vit, PresetsHaveThePublishedNumbersOfParameters) {
+  const auto count = [](const char* name) { return BuildModel(name, {}, 1)->parameter_count(); };
+  EXPECT_EQ(count("vit_base"), 85875556);
+  EXPECT_EQ(count("vit_huge"), 630894181);
+  EXPECT_EQ(count("vit_tiny"), 5380132);
+  EXPECT_EQ(BuildModel("vit_tiny", {{"qkv_bias", false}}, 1)->parameter_count(),
+            5380132 - 12 * 3 * 192);
+}
+
+TEST(Vit, WrongArgumentsAreNamedAllAtOnceWithASuggestion) {
+  const auto message = [](const char* model, const Attrs& args) {
+    return std::string(BuildModel(model, args, 1).status().message());
+  };
+  EXPECT_NE(message("vit_tny", {}).find("did you mean 'vit_tiny'?"), std::string::npos);
+  const std::string m = message("vit", {{"num_label", int64_t{3}}, {"heads", std::string("two")}});
+  EXPECT_NE(m.find("did you mean 'num_labels'?"), std::string::npos) << m;
+  EXPECT_NE(m.find("'heads' of model 'vit' is a string, expected an integer"), std::string::npos);
+  const std::string n = message("vit", {{"patch_size", int64_t{15}}, {"heads", int64_t{7}}});
+  EXPECT_NE(n.find("image_size 224 is not a multiple of patch_size 15"), std::string::npos) << n;
+  EXPECT_NE(n.find("hidden_size 768 is not a multiple of heads 7"), std::string::npos) << n;
+  EXPECT_TRUE(BuildModel("vit", {{"label_smoothing", int64_t{0}}}, 1).ok());
+  EXPECT_FALSE(BuildModel("vit", {{"label_smoothing", 1.0}}, 1).ok());
+  EXPECT_FALSE(BuildModel("vit", {}, 0).ok());
+}
+
+// A small ViT in double with random parameters everywhere, so that no gradient is zero by symmetry.
+struct Tiny {
+  explicit Tiny(Attrs more = {}) {
+    Attrs args{{"image_size", int64_t{6}},  {"channels", int64_t{2}}, {"patch_size", int64_t{3}},
+               {"hidden_size", int64_t{8}}, {"layers", int64_t{2}},   {"heads", int64_t{2}},
+               {"num_labels", int64_t{5}},  {"label_smoothing", 0.1}};
+    for (const auto& [name, value] : more) args[name] = value;
+    model = *BuildModel("vit", args, 3);
+    images = Random(model.images.name, model.images.shape, 1);
+    labels = at::zeros({3}, at::kLong);
+    for (int i = 0; i < 3; ++i) labels.data_ptr<int64_t>()[i] = 2 * i;
+    for (const StageDef& s : model.stages) {
+      params.emplace_back();
+      for (const ParamSpec& p : s.params) params.back().push_back(Random(p.name, p.shape, 0.3));
+    }
+  }
+  static at::Tensor Random(const std::string& name, const std::vector<int64_t>& shape, double s) {
+    at::Tensor t = at::zeros(shape, at::kDouble);
+    const CounterRng rng(5, HashString(name));
+    for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<double>()[i] = s * rng.Normal(i);
+    return t;
+  }
+  double Loss() const {
+    Tensors x{images};
+    for (size_t i = 0; i < model.stages.size(); ++i) {
+      if (model.stages[i].takes_labels) x.push_back(labels);
+      x = StageForward(model.stages[i], x, params[i], {.train = false})->outputs;
+    }
+    return x[0].item<double>();
+  }
+  double Slope(at::Tensor& t, int64_t i) const {
+    constexpr double h = 1e-5;
+    double& v = t.data_ptr<double>()[i];
+    const double x = v;
+    v = x + h;
+    const double up = Loss();
+    v = x - h;
+    const double down = Loss();
+    v = x;
+    return (up - down) / (2 * h);
+  }
+  ModelDef model;
+  at::Tensor images, labels;
+  std::vector<Tensors> params;
+};
+
+TEST(Vit, GradientsAreTheSlopesOfTheLoss) {
+  for (const bool qkv_bias : {true, false}) {
+    Tiny tiny({{"qkv_bias", qkv_bias}});
+    const Result r = RunStages(tiny.model, tiny.params, tiny.images, tiny.labels, {});
+    const auto check = [&](const std::string& name, at::Tensor& t, const at::Tensor& grad) {
+      ASSERT_TRUE(grad.defined()) << name;
+      const at::Tensor g = grad.contiguous();
+      for (int64_t i = 0; i < t.numel(); i += std::max<int64_t>(1, t.numel() / 3)) {
+        EXPECT_NEAR(g.data_ptr<double>()[i], tiny.Slope(t, i), 1e-8) << name << " " << i;
+      }
+    };
+    for (size_t s = 0; s < tiny.params.size(); ++s) {
+      for (size_t k = 0; k < tiny.params[s].size(); ++k) {
+        check(tiny.model.stages[s].params[k].name, tiny.params[s][k], r.param_grads[s][k]);
+      }
+    }
+    check("images", tiny.images, r.input_grads[0]);
+  }
+}
+
+TEST(Vit, LabelSmoothingMixesTheTargetWithTheUniformDistribution) {
+  Tiny tiny;
+  const Result r = RunStages(tiny.model, tiny.params, tiny.images, tiny.labels, {});
+  const at::Tensor log_p = r.outputs.back()[1].log_softmax(1);
+  double want = 0;
+  for (int b = 0; b < 3; ++b) {
+    for (int c = 0; c < 5; ++c) {
+      want -= (0.1 / 5 + (c == 2 * b ? 0.9 : 0)) * log_p[b][c].item<double>() / 3;
+    }
+  }
+  EXPECT_NEAR(r.outputs.back()[0].item<double>(), want, 1e-12);
+}
+
+TEST(Vit, TrainingAndEvaluationComputeTheSameBits) {
+  Tiny tiny;
+  const Result r = RunStages(tiny.model, tiny.params, tiny.images, tiny.labels, {});
+  EXPECT_EQ(r.outputs.back()[0].item<double>(), tiny.Loss());
+}
+
+TEST(Vit, CuttingAtStageBoundariesChangesNoGradient) {
+  Tiny tiny;
+  const Result cut = RunStages(tiny.model, tiny.params, tiny.images, tiny.labels, {});
+  // All stages as one.
+  StageDef whole = tiny.model.stages.back();
+  whole.inputs = tiny.model.stages.front().inputs;
+  whole.params.clear();
+  Tensors params;
+  for (size_t i = 0; i < tiny.params.size(); ++i) {
+    const StageDef& s = tiny.model.stages[i];
+    whole.params.insert(whole.params.end(), s.params.begin(), s.params.end());
+    params.insert(params.end(), tiny.params[i].begin(), tiny.params[i].end());
+  }
+  whole.forward = [&tiny](const Tensors& inputs, const Tensors& params) {
+    Tensors x{inputs[0]};
+    auto next = params.begin();
+    for (const StageDef& s : tiny.model.stages) {
+      if (s.takes_labels) x.push_back(inputs[1]);
+      const auto end = next + static_cast<std::ptrdiff_t>(s.params.size());
+      x = s.forward(x, Tensors(next, end));
+      next = end;
+    }
+    return x;
+  };
+  auto tape = StageForward(whole, {tiny.images, tiny.labels}, params, {});
+  ASSERT_TRUE(tape.ok()) << tape.status();
+  auto grads = StageBackward(*std::move(tape), {}, 1.0);
+  ASSERT_TRUE(grads.ok()) << grads.status();
+  size_t k = 0;
+  for (const Tensors& stage : cut.param_grads) {
+    for (const at::Tensor& g : stage) EXPECT_TRUE(g.equal(grads->params[k++]));
+  }
+  EXPECT_TRUE(cut.input_grads[0].equal(grads->inputs[0]));
+}
+
+TEST(Vit, MistakesBecomeAStatusThatNamesTheStage) {
+  Tiny tiny;
+  const StageDef& layer = tiny.model.stages[1];
+  EXPECT_FALSE(StageForward(layer, {}, tiny.params[1], {}).ok());
+  Tensors wrong = tiny.params[1];
+  wrong[0] = at::zeros({3, 3}, at::kDouble);
+  const auto tape = StageForward(layer, {at::zeros({3, 5, 8}, at::kDouble)}, wrong, {});
+  ASSERT_FALSE(tape.ok());
+  EXPECT_NE(tape.status().message().find("forward of stage 'layers.0'"), std::string::npos);
+  EXPECT_FALSE(StageBackward(StageTape(), {}, 1).ok());
+}
+
+}  // namespace
+}  // namespace millrace
