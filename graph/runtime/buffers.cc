@@ -60,9 +60,11 @@ absl::Status CheckSamePersistentLayout(const Plan& a, const Plan& b, int rank) {
 absl::StatusOr<void*> Map(int64_t bytes, bool prefault) {
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("mmap of ", bytes, " bytes: ", strerror(errno)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("mmap of ", bytes, " bytes: ", strerror(errno)));
   }
-  if (bytes >= kHugePage) madvise(base, bytes, MADV_HUGEPAGE);  // a hint: fewer faults and TLB misses
+  if (bytes >= kHugePage)
+    madvise(base, bytes, MADV_HUGEPAGE);  // a hint: fewer faults and TLB misses
   if (prefault) {
     volatile char* p = static_cast<volatile char*>(base);
     for (int64_t i = 0; i < bytes; i += kPage) p[i] = 0;
@@ -133,10 +135,10 @@ absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank,
     const int64_t begin = rank_plan.offset[v.buffer] + offset;
     if (offset + v.bytes() > buffer.bytes ||
         begin + v.bytes() > buffers.arenas_->bytes(buffer.tier)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "value ", v.name, " of rank ", rank, ": bytes ", begin, " to ", begin + v.bytes(),
-          " leave buffer ", buffer.name, " or the arena of tier ", Name(buffer.tier), " (",
-          buffers.arenas_->bytes(buffer.tier), " bytes)"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("value ", v.name, " of rank ", rank, ": bytes ", begin, " to ",
+                       begin + v.bytes(), " leave buffer ", buffer.name, " or the arena of tier ",
+                       Name(buffer.tier), " (", buffers.arenas_->bytes(buffer.tier), " bytes)"));
     }
     char* base = static_cast<char*>(buffers.arenas_->base(buffer.tier));
     buffers.address_.push_back(base == nullptr ? nullptr : base + begin);

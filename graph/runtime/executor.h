@@ -57,7 +57,7 @@ struct ExecutorOptions {
   const Clock* clock = nullptr;  // of both deadlines; null: Clock::Real()
 
   // Ends all started and later communication of this process' ranks with the given error; their `done`s are
-  // called. From RunStep's thread, at most once per step.
+  // called. From RunStep's thread, once per failed step.
   std::function<void(const absl::Status&)> abort_communication;
   // What the communicators know, appended to the report of a stuck step.
   std::function<std::string()> describe_communication;

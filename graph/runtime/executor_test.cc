@@ -1,11 +1,13 @@
 // Both executors do the same, and do what the plan says: order, results, repetition, threads.
 
+#include "graph/runtime/executor.h"
+
 #include <gtest/gtest.h>
 
 #include <set>
+#include <stdexcept>
 
 #include "absl/strings/str_cat.h"
-#include "graph/runtime/executor.h"
 #include "graph/runtime/test_harness.h"
 
 namespace millrace {
@@ -48,8 +50,8 @@ TEST(ExecutorTest, AllNodesOfARankRunOnItsOneComputeThreadWhichOtherPlansShare) 
   Harness train_harness(train, true);
   Harness evaluate_harness(evaluate, true);
   std::vector<std::thread::id> thread(2);
-  auto threads = ComputeThreads::Create(
-      {0, 1}, [&](int rank) { thread[rank] = std::this_thread::get_id(); });
+  auto threads =
+      ComputeThreads::Create({0, 1}, [&](int rank) { thread[rank] = std::this_thread::get_id(); });
   ASSERT_TRUE(threads.ok());
   ExecutorOptions options = train_harness.Options();
   options.threads = *threads;

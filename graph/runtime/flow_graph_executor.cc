@@ -65,20 +65,22 @@ constexpr uint64_t kTaken = ~uint64_t{0};
 
 class RankEngine;
 
-struct alignas(64) NodeState {
-  RankEngine* engine = nullptr;
+// What a body needs to know of its node; lies in the body, so that running it touches no further memory.
+struct NodeRef {
   Kernel* kernel = nullptr;
   NodeId id = -1;
   int32_t index = -1;
-  std::atomic<uint64_t> begun{0};   // epoch of the last step in which its body began
-  std::atomic<uint64_t> ended{0};   // ... and ended
-  // Of done halves and nodes that wait for their completion: the epoch whose completion is outstanding,
-  // kTaken while it is being dealt with, then 0.
+};
+
+// An operation that completes later: a done half, or a node that waits for its completion.
+struct Operation {
+  RankEngine* engine = nullptr;
+  ContinueNode* node = nullptr;  // null when the compute thread waits
+  NodeRef ref;                   // whose kernel launches it
+  // The epoch whose completion is outstanding, kTaken while it is being dealt with, then 0.
   std::atomic<uint64_t> pending{0};
-  NodeState* partner = nullptr;
   int64_t issued = 0;     // ticks
   int64_t completed = 0;  // ticks
-  std::unique_ptr<ContinueNode> node;
 };
 
 class RankEngine {
@@ -89,94 +91,107 @@ class RankEngine {
         step_(step),
         own_ring_(program_.rank, 1),
         ring_(recorder != nullptr ? recorder->NewRing(program_.rank) : &own_ring_),
-        states_(program_.nodes.size()) {}
+        phase_(program_.nodes.size()),
+        operations_(program_.nodes.size()) {}
 
   // On the compute thread: a graph belongs to the arena it is made in.
   void BuildGraph();
   void DestroyGraph() {
-    for (NodeState& s : states_) s.node.reset();
+    nodes_.clear();
     graph_.reset();
   }
   // On the compute thread.
   void RunStep();
 
-  // Any thread. The completion of the operation that `s` launched in attempt `epoch`.
-  void Complete(NodeState& s, uint64_t epoch, const absl::Status& status) noexcept;
+  // Any thread. The completion of the operation launched in attempt `epoch`.
+  void Complete(Operation& o, uint64_t epoch, const absl::Status& status) noexcept;
   // RunStep's thread: takes operations as ended whose completion did not come.
   void GiveUp(uint64_t epoch);
 
   int rank() const { return program_.rank; }
-  uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
+  // Index of the node that ended last. Within a step every node ends once: as long as the number stays,
+  // nothing has ended.
+  int32_t last_ended() const { return last_ended_.load(std::memory_order_relaxed); }
   RankProgress Snapshot() const;
 
  private:
-  void RunCompute(NodeState& s) noexcept;
-  void RunBlocking(NodeState& s) noexcept;
-  void RunStart(NodeState& s) noexcept;
-  void RunDone(NodeState& s) noexcept;
+  void RunCompute(const NodeRef& n) noexcept;
+  void RunBlocking(Operation& o) noexcept;
+  void RunStart(const NodeRef& n, Operation& o) noexcept;
+  void RunDone(const NodeRef& n, Operation& o) noexcept;
+  void Launch(const NodeRef& launcher, Operation& o) noexcept;
+  void Fail(NodeId id, const char* phase, const absl::Status& why) noexcept;
 
-  bool Begin(NodeState& s) {
-    s.begun.store(step_->epoch, std::memory_order_relaxed);
+  // False: the step has failed, do nothing.
+  bool Begin(const NodeRef& n) {
+    phase_[n.index].store(BegunIn(step_->epoch), std::memory_order_relaxed);
     return !step_->failed.load(std::memory_order_relaxed);
   }
-  // `progress_` holds the count of ended nodes above the index of the last one.
-  void End(NodeState& s) {
-    s.ended.store(step_->epoch, std::memory_order_relaxed);
-    const uint64_t count = (progress_.load(std::memory_order_relaxed) >> 32) + 1;
-    progress_.store(count << 32 | static_cast<uint32_t>(s.index), std::memory_order_relaxed);
+  void Stamp(const NodeRef& n) {
+    const int64_t now = Ticks();
+    ring_->Add(n.id, last_, now);
+    last_ = now;
   }
-  void Launch(NodeState& launcher, NodeState& completes) noexcept;
-  void Fail(const NodeState& s, const char* phase, const absl::Status& why) noexcept;
+  void End(const NodeRef& n) {
+    phase_[n.index].store(EndedIn(step_->epoch), std::memory_order_relaxed);
+    last_ended_.store(n.index, std::memory_order_relaxed);
+  }
+  static uint32_t BegunIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2); }
+  static uint32_t EndedIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2 + 1); }
 
   Program program_;
   RankKernels kernels_;
   StepState* step_;
   SpanRing own_ring_;
   SpanRing* ring_;
-  std::vector<NodeState> states_;
-  std::vector<NodeState*> roots_;
+  int64_t last_ = 0;  // ticks: end of the last node
+  std::atomic<int32_t> last_ended_{-1};
+  // Per node, 4 bytes so that they stay in the cache: stores that miss it hold up TBB's locks.
+  std::vector<std::atomic<uint32_t>> phase_;
+  std::vector<Operation> operations_;  // at the index of the node that each ends
+  std::vector<std::unique_ptr<ContinueNode>> nodes_;
+  std::vector<ContinueNode*> roots_;
   std::unique_ptr<tbb::flow::graph> graph_;
   Parker blocked_;
-  int64_t last_ = 0;  // ticks: end of the last node
-  std::atomic<uint64_t> progress_{0};
 };
 
 void RankEngine::BuildGraph() {
   graph_ = std::make_unique<tbb::flow::graph>();
-  for (size_t i = 0; i < states_.size(); ++i) {
+  const int32_t count = static_cast<int32_t>(program_.nodes.size());
+  for (int32_t i = 0; i < count; ++i) {
     const ProgramNode& p = program_.nodes[i];
-    NodeState& s = states_[i];
-    s.engine = this;
-    s.id = p.id;
-    s.index = static_cast<int32_t>(i);
-    s.kernel = kernels_.by_node[p.id].get();
-    s.partner = p.partner < 0 ? nullptr : &states_[p.partner];
-    NodeState* const state = &s;
-    const auto make = [&](auto body, int extra_predecessors) {
-      s.node = std::make_unique<ContinueNode>(*graph_, extra_predecessors, body);
+    const NodeRef n{kernels_.by_node[p.id].get(), p.id, i};
+    const auto add = [&](auto body, int extra_predecessors) {
+      nodes_.push_back(std::make_unique<ContinueNode>(*graph_, extra_predecessors, body));
     };
     if (p.role == AsyncRole::kDone) {
-      make([this, state](const continue_msg&) noexcept { RunDone(*state); }, 1);
+      Operation* const o = &operations_[i];
+      add([this, n, o](const continue_msg&) noexcept { RunDone(n, *o); }, 1);
+      o->engine = this;
+      o->node = nodes_.back().get();
+      o->ref = {nullptr, p.id, i};
     } else if (p.role == AsyncRole::kStart) {
-      make([this, state](const continue_msg&) noexcept { RunStart(*state); }, 0);
-    } else if (s.kernel->asynchronous()) {
-      make([this, state](const continue_msg&) noexcept { RunBlocking(*state); }, 0);
+      Operation* const o = &operations_[p.partner];
+      add([this, n, o](const continue_msg&) noexcept { RunStart(n, *o); }, 0);
+    } else if (n.kernel->asynchronous()) {
+      Operation* const o = &operations_[i];
+      add([this, o](const continue_msg&) noexcept { RunBlocking(*o); }, 0);
+      o->engine = this;
+      o->ref = n;
     } else {
-      make([this, state](const continue_msg&) noexcept { RunCompute(*state); }, 0);
+      add([this, n](const continue_msg&) noexcept { RunCompute(n); }, 0);
     }
-    if (p.predecessors.empty()) roots_.push_back(&s);
+    if (p.predecessors.empty()) roots_.push_back(nodes_.back().get());
   }
-  for (size_t i = 0; i < states_.size(); ++i) {
-    for (int32_t to : program_.nodes[i].successors) {
-      tbb::flow::make_edge(*states_[i].node, *states_[to].node);
-    }
+  for (int32_t i = 0; i < count; ++i) {
+    for (int32_t to : program_.nodes[i].successors) tbb::flow::make_edge(*nodes_[i], *nodes_[to]);
   }
 }
 
 void RankEngine::RunStep() {
   try {
     last_ = Ticks();
-    for (NodeState* root : roots_) root->node->try_put(continue_msg());
+    for (ContinueNode* root : roots_) root->try_put(continue_msg());
     graph_->wait_for_all();
     if (step_->failed.load()) graph_->reset();
   } catch (const std::exception& e) {  // TBB's own, for example no memory for a task
@@ -188,103 +203,95 @@ void RankEngine::RunStep() {
   if (step_->ranks_running.fetch_sub(1, std::memory_order_acq_rel) == 1) step_->supervisor.Wake();
 }
 
-void RankEngine::Fail(const NodeState& s, const char* phase, const absl::Status& why) noexcept {
-  const Node& node = program_.plan->graph.nodes()[s.id];
+void RankEngine::Fail(NodeId id, const char* phase, const absl::Status& why) noexcept {
+  const Node& node = program_.plan->graph.nodes()[id];
   step_->Fail(Annotate(why, "node ", node.name, " (", node.op, ") on rank ", rank(), ", ", phase));
 }
 
-void RankEngine::RunCompute(NodeState& s) noexcept {
-  if (Begin(s)) {
+void RankEngine::RunCompute(const NodeRef& n) noexcept {
+  if (Begin(n)) {
     try {
-      const absl::Status status = s.kernel->Run(step_->context);
-      if (!status.ok()) Fail(s, "run", status);
+      const absl::Status status = n.kernel->Run(step_->context);
+      if (!status.ok()) Fail(n.id, "run", status);
     } catch (const std::exception& e) {
-      Fail(s, "run", absl::InternalError(absl::StrCat("exception: ", e.what())));
+      Fail(n.id, "run", absl::InternalError(absl::StrCat("exception: ", e.what())));
     } catch (...) {
-      Fail(s, "run", absl::InternalError("exception of unknown type"));
+      Fail(n.id, "run", absl::InternalError("exception of unknown type"));
     }
-    const int64_t now = Ticks();
-    ring_->Add(s.id, last_, now);
-    last_ = now;
+    Stamp(n);
   }
-  End(s);
+  End(n);
 }
 
-// Calls the kernel's Start; the completion is that of `completes`.
-void RankEngine::Launch(NodeState& launcher, NodeState& completes) noexcept {
+// Calls the kernel's Start; the completion is that of `o`.
+void RankEngine::Launch(const NodeRef& launcher, Operation& o) noexcept {
   struct Done {  // fits std::function's own storage: nothing is allocated
-    NodeState* state;
+    Operation* operation;
     uint64_t epoch;
     void operator()(const absl::Status& status) const {
-      state->engine->Complete(*state, epoch, status);
+      operation->engine->Complete(*operation, epoch, status);
     }
   };
   const uint64_t epoch = step_->epoch;
-  completes.pending.store(epoch, std::memory_order_release);
+  o.issued = last_;
+  o.pending.store(epoch, std::memory_order_release);
   try {
-    launcher.kernel->Start(step_->context, Done{&completes, epoch});
+    launcher.kernel->Start(step_->context, Done{&o, epoch});
   } catch (const std::exception& e) {
-    Fail(launcher, "start", absl::InternalError(absl::StrCat("exception: ", e.what())));
-    Complete(completes, epoch, absl::OkStatus());
+    Fail(launcher.id, "start", absl::InternalError(absl::StrCat("exception: ", e.what())));
+    Complete(o, epoch, absl::OkStatus());
   } catch (...) {
-    Fail(launcher, "start", absl::InternalError("exception of unknown type"));
-    Complete(completes, epoch, absl::OkStatus());
+    Fail(launcher.id, "start", absl::InternalError("exception of unknown type"));
+    Complete(o, epoch, absl::OkStatus());
   }
 }
 
-void RankEngine::RunStart(NodeState& s) noexcept {
-  NodeState& done = *s.partner;
-  if (Begin(s)) {
-    s.issued = last_;
+void RankEngine::RunStart(const NodeRef& n, Operation& o) noexcept {
+  if (Begin(n)) {
     graph_->reserve_wait();
-    Launch(s, done);
-    const int64_t now = Ticks();
-    ring_->Add(s.id, last_, now);
-    last_ = now;
+    Launch(n, o);
+    Stamp(n);
   } else {
-    done.node->try_put(continue_msg());  // nobody else will
+    o.node->try_put(continue_msg());  // nobody else will
   }
-  End(s);
+  End(n);
 }
 
-void RankEngine::Complete(NodeState& s, uint64_t epoch, const absl::Status& status) noexcept {
+void RankEngine::Complete(Operation& o, uint64_t epoch, const absl::Status& status) noexcept {
   uint64_t expected = epoch;
-  if (!s.pending.compare_exchange_strong(expected, kTaken, std::memory_order_acq_rel)) return;
-  s.completed = Ticks();
-  if (!status.ok()) Fail(s, "completion", status);
-  s.pending.store(0, std::memory_order_release);
-  if (program_.nodes[s.index].role == AsyncRole::kDone) {
-    s.node->try_put(continue_msg());
+  if (!o.pending.compare_exchange_strong(expected, kTaken, std::memory_order_acq_rel)) return;
+  o.completed = Ticks();
+  if (!status.ok()) Fail(o.ref.id, "completion", status);
+  o.pending.store(0, std::memory_order_release);
+  if (o.node != nullptr) {
+    o.node->try_put(continue_msg());
     graph_->release_wait();
   } else {
     blocked_.Wake();
   }
 }
 
-void RankEngine::RunDone(NodeState& s) noexcept {
-  s.begun.store(step_->epoch, std::memory_order_relaxed);
-  if (!step_->failed.load(std::memory_order_relaxed)) {
-    ring_->Add(s.id, s.partner->issued, s.completed);
+void RankEngine::RunDone(const NodeRef& n, Operation& o) noexcept {
+  if (Begin(n)) {
+    ring_->Add(n.id, o.issued, o.completed);
     last_ = Ticks();
   }
-  End(s);
+  End(n);
 }
 
-void RankEngine::RunBlocking(NodeState& s) noexcept {
-  if (Begin(s)) {
-    Launch(s, s);
-    blocked_.Wait([&] { return s.pending.load(std::memory_order_acquire) == 0; });
-    const int64_t now = Ticks();
-    ring_->Add(s.id, last_, now);
-    last_ = now;
+void RankEngine::RunBlocking(Operation& o) noexcept {
+  if (Begin(o.ref)) {
+    Launch(o.ref, o);
+    blocked_.Wait([&] { return o.pending.load(std::memory_order_acquire) == 0; });
+    Stamp(o.ref);
   }
-  End(s);
+  End(o.ref);
 }
 
 void RankEngine::GiveUp(uint64_t epoch) {
-  for (NodeState& s : states_) {
-    if (s.pending.load(std::memory_order_acquire) == epoch) {
-      Complete(s, epoch, absl::AbortedError("given up"));
+  for (Operation& o : operations_) {
+    if (o.pending.load(std::memory_order_acquire) == epoch) {
+      Complete(o, epoch, absl::AbortedError("given up"));
     }
   }
 }
@@ -293,20 +300,20 @@ RankProgress RankEngine::Snapshot() const {
   RankProgress p;
   p.program = &program_;
   const uint64_t epoch = step_->epoch;
-  for (const NodeState& s : states_) {
+  for (size_t i = 0; i < program_.nodes.size(); ++i) {
+    const uint32_t seen = phase_[i].load(std::memory_order_relaxed);
     NodePhase phase = NodePhase::kNotBegun;
-    if (s.ended.load(std::memory_order_relaxed) == epoch) {
+    if (seen == EndedIn(epoch)) {
       phase = NodePhase::kEnded;
-    } else if (s.begun.load(std::memory_order_relaxed) == epoch) {
+    } else if (seen == BegunIn(epoch)) {
       phase = NodePhase::kRunning;
-    } else if (s.pending.load(std::memory_order_relaxed) == epoch) {
+    } else if (operations_[i].pending.load(std::memory_order_relaxed) == epoch) {
       phase = NodePhase::kInFlight;
     }
     p.phase.push_back(phase);
   }
-  const uint64_t progress = progress_.load(std::memory_order_relaxed);
-  const int32_t last = static_cast<int32_t>(progress & 0xffffffff);
-  if (progress != 0 && p.phase[last] == NodePhase::kEnded) p.last_ended = last;
+  const int32_t last = last_ended();
+  if (last >= 0 && p.phase[last] == NodePhase::kEnded) p.last_ended = last;
   return p;
 }
 
@@ -335,10 +342,10 @@ class FlowGraphExecutor : public Executor {
     }
     running.Wait();
   }
-  uint64_t Progress() const {
-    uint64_t sum = 0;
-    for (const auto& rank : ranks_) sum += rank->progress() >> 32;
-    return sum;
+  std::vector<int32_t> LastEnded() const {
+    std::vector<int32_t> last;
+    for (const auto& rank : ranks_) last.push_back(rank->last_ended());
+    return last;
   }
   void Supervise();
   bool AwaitRest(const Clock* clock, double seconds);
@@ -363,8 +370,8 @@ absl::Status FlowGraphExecutor::Build(const Plan& plan, std::vector<RankKernels>
       return absl::InvalidArgumentError(absl::StrCat("rank ", k.rank, " has no compute thread"));
     }
     ASSIGN_OR_RETURN(Program program, MakeProgram(plan, k));
-    ranks_.push_back(std::make_unique<RankEngine>(std::move(program), std::move(k), &step_,
-                                                  options_.recorder));
+    ranks_.push_back(
+        std::make_unique<RankEngine>(std::move(program), std::move(k), &step_, options_.recorder));
   }
   OnEveryRank([](RankEngine& e) { e.BuildGraph(); });
   return absl::OkStatus();
@@ -396,12 +403,12 @@ void FlowGraphExecutor::Supervise() {
   const int64_t stuck_ns = static_cast<int64_t>(options_.stuck_seconds * 1e9);
   const std::chrono::nanoseconds look_every(
       std::min<int64_t>(std::max<int64_t>(stuck_ns / 8, 1'000'000), 50'000'000));
-  uint64_t seen = Progress();
+  std::vector<int32_t> seen = LastEnded();
   int64_t seen_at = clock_->Nanoseconds();
   while (!step_.supervisor.WaitFor(ended_or_failed, look_every)) {
-    const uint64_t now = Progress();
+    std::vector<int32_t> now = LastEnded();
     if (now != seen) {
-      seen = now;
+      seen = std::move(now);
       seen_at = clock_->Nanoseconds();
     } else if (clock_->Nanoseconds() - seen_at >= stuck_ns) {
       step_.Fail(StuckStatus());
@@ -414,7 +421,8 @@ void FlowGraphExecutor::Supervise() {
     std::lock_guard<std::mutex> lock(step_.mutex);
     error = step_.error;
   }
-  if (!at_rest() && options_.abort_communication) options_.abort_communication(error);
+  // Also when all is at rest here: peers in other processes may wait for what these ranks did not start.
+  if (options_.abort_communication) options_.abort_communication(error);
   if (AwaitRest(clock_, options_.drain_seconds)) return;
   for (auto& rank : ranks_) rank->GiveUp(step_.epoch);
   if (AwaitRest(Clock::Real(), 1.0)) return;

@@ -89,8 +89,8 @@ std::string WhyNot(const std::vector<RankProgress>& progress, const RankProgress
 
 }  // namespace
 
-std::vector<int> MissingMembers(const std::vector<RankProgress>& progress,
-                                const RankProgress& mine, int32_t index) {
+std::vector<int> MissingMembers(const std::vector<RankProgress>& progress, const RankProgress& mine,
+                                int32_t index) {
   const Node& node = NodeOf(mine, index);
   const NodeId joining = Joining(mine, index);
   std::vector<int> missing;
@@ -129,8 +129,9 @@ std::string WaitForChain(const std::vector<RankProgress>& progress) {
     for (size_t i = 0; i < p.phase.size(); ++i) {
       if (p.phase[i] == NodePhase::kInFlight) in_flight.push_back(Describe(NodeOf(p, i)));
     }
-    absl::StrAppend(&text, "Last finished node: ", LastEnded(p), ". In flight: ",
-                    in_flight.empty() ? "nothing" : absl::StrJoin(in_flight, ", "), ".");
+    absl::StrAppend(&text, "Last finished node: ", LastEnded(p),
+                    ". In flight: ", in_flight.empty() ? "nothing" : absl::StrJoin(in_flight, ", "),
+                    ".");
   }
   return text;
 }

@@ -34,8 +34,8 @@ std::string WaitForChain(const std::vector<RankProgress>& progress);
 
 // For a collective that this rank has started and that has not completed: members of this process that
 // have not started it.
-std::vector<int> MissingMembers(const std::vector<RankProgress>& progress,
-                                const RankProgress& mine, int32_t index);
+std::vector<int> MissingMembers(const std::vector<RankProgress>& progress, const RankProgress& mine,
+                                int32_t index);
 // Whether it can still complete although no rank of this process goes on: all their members have started it.
 bool MayEndElsewhere(const std::vector<RankProgress>& progress, const RankProgress& mine,
                      int32_t index);

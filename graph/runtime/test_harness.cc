@@ -327,8 +327,7 @@ class FakeKernel : public Kernel {
 };
 
 Harness::Harness(const Plan& plan, bool outside)
-    : thread_of(plan.world_size,
-                std::vector<std::thread::id>(plan.graph.nodes().size())),
+    : thread_of(plan.world_size, std::vector<std::thread::id>(plan.graph.nodes().size())),
       plan_(plan),
       group_(plan.world_size, outside) {
   for (int r = 0; r < plan.world_size; ++r) {
@@ -342,12 +341,12 @@ Harness::~Harness() { ClearFaults(); }
 std::vector<RankKernels> Harness::Kernels() {
   std::vector<RankKernels> kernels;
   for (int r = 0; r < plan_.world_size; ++r) {
-    kernels.push_back(OrDie(MakeKernels(
-        plan_, r, buffers_[r],
-        [this](const Plan&, int rank, NodeId node,
-               const RankBuffers&) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-          return std::unique_ptr<Kernel>(new FakeKernel(this, rank, node));
-        })));
+    kernels.push_back(
+        OrDie(MakeKernels(plan_, r, buffers_[r],
+                          [this](const Plan&, int rank, NodeId node,
+                                 const RankBuffers&) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+                            return std::unique_ptr<Kernel>(new FakeKernel(this, rank, node));
+                          })));
   }
   return kernels;
 }
@@ -385,7 +384,8 @@ std::string Harness::BrokenEdge() const {
   const std::vector<Node>& nodes = plan_.graph.nodes();
   for (int r = 0; r < plan_.world_size; ++r) {
     for (const Edge& e : plan_.ForRank(r).edges) {
-      if (nodes[e.to].async == AsyncRole::kDone) continue;  // has no kernel that could note its begin
+      if (nodes[e.to].async == AsyncRole::kDone)
+        continue;  // has no kernel that could note its begin
       if (order_[r][e.from].ended < order_[r][e.to].began && order_[r][e.from].ended > 0) continue;
       return absl::StrCat("rank ", r, ": ", nodes[e.from].name, " ended at ",
                           order_[r][e.from].ended.load(), ", ", nodes[e.to].name, " began at ",

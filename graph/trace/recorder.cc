@@ -71,7 +71,8 @@ Trace TraceRecorder::Collect(const Plan& plan, std::string title) {
       for (uint64_t i = begin; i < step.ring_end[r]; ++i) {
         const SpanRing::Record& record = ring.records_[i & ring.mask_];
         spans.push_back({ring.rank_, lanes[record.node], record.node,
-                         scale_.Nanoseconds(record.begin), scale_.Nanoseconds(record.end)});
+                         scale_.Nanoseconds(record.end - static_cast<int64_t>(record.duration)),
+                         scale_.Nanoseconds(record.end)});
       }
       std::stable_sort(spans.begin(), spans.end(),
                        [](const Span& a, const Span& b) { return a.end_ns < b.end_ns; });
