@@ -46,12 +46,27 @@ void CheckValues(const Context& c, Report* report) {
   }
 }
 
+// The first node that touches each buffer: what a finding about the buffer names.
+std::vector<std::string> FirstUsers(const Context& c) {
+  std::vector<std::string> users(c.graph().buffers().size());
+  for (const Node& node : c.graph().nodes()) {
+    for (const std::vector<ValueId>* values : {&node.inputs, &node.outputs}) {
+      for (ValueId v : *values) {
+        const BufferId b = c.value(v).buffer;
+        if (b >= 0 && users[b].empty()) users[b] = node.name;
+      }
+    }
+  }
+  return users;
+}
+
 struct Placed {
   int64_t low, high;
   BufferId buffer;
 };
 
-void CheckArenas(const Context& c, const RankView& view, Report* report) {
+void CheckArenas(const Context& c, const RankView& view, const std::vector<std::string>& users,
+                 Report* report) {
   const RankPlan& rp = *view.plan;
   std::vector<Placed> persistent[kTiers], passing[kTiers];
   for (size_t i = 0; i < c.graph().buffers().size(); ++i) {
@@ -59,17 +74,17 @@ void CheckArenas(const Context& c, const RankView& view, Report* report) {
     const int tier = static_cast<int>(b.tier);
     const int64_t low = rp.offset[i], high = low + b.bytes;
     if (low % kAlignment != 0) {
-      report->Add(view.rank, "",
+      report->Add(view.rank, users[i],
                   absl::StrCat("buffer ", b.name, " is placed at byte ", low, " of the ",
                                Name(b.tier), " arena, not a multiple of ", kAlignment));
     }
     if (low < 0 || high > rp.arena_bytes[tier]) {
-      report->Add(view.rank, "",
+      report->Add(view.rank, users[i],
                   absl::StrCat("buffer ", b.name, " is placed at bytes [", low, ", ", high,
                                ") outside the ", Name(b.tier), " arena of ", rp.arena_bytes[tier]));
     }
     if (b.persistent && high > rp.persistent_bytes[tier]) {
-      report->Add(view.rank, "",
+      report->Add(view.rank, users[i],
                   absl::StrCat("persistent buffer ", b.name, " ends at byte ", high,
                                ", behind the persistent part of ", rp.persistent_bytes[tier]));
     }
@@ -83,7 +98,7 @@ void CheckArenas(const Context& c, const RankView& view, Report* report) {
     std::sort(kept.begin(), kept.end(), by_low);
     for (size_t i = 1; i < kept.size(); ++i) {
       if (kept[i - 1].high <= kept[i].low) continue;
-      report->Add(view.rank, "",
+      report->Add(view.rank, users[kept[i].buffer],
                   absl::StrCat("persistent buffers ", c.buffer(kept[i - 1].buffer).name, " and ",
                                c.buffer(kept[i].buffer).name, " overlap"));
     }
@@ -91,7 +106,7 @@ void CheckArenas(const Context& c, const RankView& view, Report* report) {
       auto it = std::upper_bound(kept.begin(), kept.end(), p, by_low);
       if (it != kept.begin() && std::prev(it)->high > p.low) --it;
       if (it == kept.end() || it->low >= p.high) continue;
-      report->Add(view.rank, "",
+      report->Add(view.rank, users[p.buffer],
                   absl::StrCat("buffer ", c.buffer(p.buffer).name, " lies on bytes of ",
                                c.buffer(it->buffer).name, ", which persists between steps"));
     }
@@ -103,6 +118,7 @@ void CheckArenas(const Context& c, const RankView& view, Report* report) {
 bool CheckLayout(const Context& context, Report* report) {
   CheckValues(context, report);
   bool placed = report->ok();
+  const std::vector<std::string> users = FirstUsers(context);
   for (const RankView& view : context.ranks) {
     const size_t have = view.plan->offset.size(), want = context.graph().buffers().size();
     if (have != want) {
@@ -110,7 +126,7 @@ bool CheckLayout(const Context& context, Report* report) {
       placed = false;
       continue;
     }
-    CheckArenas(context, view, report);
+    CheckArenas(context, view, users, report);
   }
   report->set_facts(
       absl::StrCat(Grouped(static_cast<int64_t>(context.graph().values().size())), " values in ",

@@ -258,7 +258,13 @@ class Algebra {
     }
     if (!any) return;
     if (node.is_collective && g_.group_size(node.collective.group) > 1) ++sum.reductions;
-    for (ValueId v : outputs) gradients_[v] = sum;
+    for (ValueId v : outputs) {
+      gradients_[v] = sum;
+      if (c_.value(v).bucket != sum.bucket) {
+        Say(node, absl::StrCat("writes ", c_.value(v).name, " of ", BucketName(c_.value(v).bucket),
+                               " from the gradient of ", BucketName(sum.bucket)));
+      }
+    }
   }
 
   void Gather(const Node& node, const std::vector<ValueId>& outputs) {
@@ -267,6 +273,11 @@ class Algebra {
       const auto norm = norms_.find(in);
       const auto parameter = parameters_.find(in);
       for (ValueId out : outputs) {
+        if (parameter != parameters_.end() && c_.value(in).bucket != c_.value(out).bucket) {
+          Say(node,
+              absl::StrCat("gathers ", c_.value(in).name, " of ", BucketName(c_.value(in).bucket),
+                           " into ", c_.value(out).name, " of ", BucketName(c_.value(out).bucket)));
+        }
         if (gradient != gradients_.end()) gradients_[out] = Gradient(gradient->second);
         if (parameter != parameters_.end()) parameters_[out] = Parameter(parameter->second);
         if (norm != norms_.end()) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "graph/plan/hash.h"
 #include "graph/verify/check.h"
 
 namespace millrace {
@@ -130,6 +131,10 @@ void CheckNodes(const Plan& plan, Report* report) {
 
 bool CheckStructure(const Plan& plan, Context* context, Report* report) {
   context->plan = &plan;
+  if (const std::string hash = plan.hash.empty() ? "" : PlanHash(plan); hash != plan.hash) {
+    report->Add(-1, "", absl::StrCat("the plan says its hash is ", plan.hash, ", but it is ", hash),
+                "the plan was changed after it was made");
+  }
   const size_t n = plan.graph.nodes().size();
   if (plan.world_size < 1) {
     report->Add(-1, "", absl::StrCat("world_size is ", plan.world_size, ", expected at least 1"));

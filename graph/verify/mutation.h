@@ -1,0 +1,79 @@
+// Damages valid plans in ways that planners and people do, to measure what the verifier finds. Only harm
+// counts: taking away an edge that others imply, or moving a buffer to where nothing lives, is no damage, and
+// the engine tries elsewhere until the plan is really broken. For tests.
+//
+//   for (Damage kind : AllDamage()) {
+//     std::optional<Mutant> mutant = Mutate(plan, kind, seed);
+//     if (mutant) EXPECT_FALSE(Verify(mutant->plan).ok) << mutant->what;
+//   }
+#ifndef MILLRACE_GRAPH_VERIFY_MUTATION_H_
+#define MILLRACE_GRAPH_VERIFY_MUTATION_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "graph/plan/plan.h"
+
+namespace millrace {
+
+enum class Damage : uint8_t {
+  // Edges and lanes.
+  kDroppedEdge,
+  kDroppedDoneEdges,  // nothing waits for an asynchronous result any more
+  kReversedEdge,
+  kSwappedLaneOrder,
+  kSwappedEngineOrder,
+  kDuplicateNode,
+  kMissingNode,  // on one rank
+  kNodeInWrongLane,
+  kDoneBeforeStart,
+  kCyclicCredit,
+  kCreditOverLimit,
+  // Ranks.
+  kSwappedCollectives,  // on one rank
+  kMissingRank,
+  kRankServedTwice,
+  // Memory.
+  kOverlappingBuffers,
+  kOverlappingPersistent,
+  kOffsetOutsideArena,
+  kMisaligned,
+  kBudgetExceeded,
+  kArenaTooSmall,
+  // Collectives.
+  kWrongCount,
+  kWrongDType,
+  kWrongGroup,
+  kWrongPartner,
+  // Gradients and parameters.
+  kDroppedGradient,
+  kGradientCountedTwice,
+  kWrongScale,
+  kUpdateBeforeReduce,
+  kDoubleUpdate,
+  kReadWhileSharded,
+  kStaleParameter,  // old shards gathered after the update
+  kShiftedSlice,
+  kUnclippedUpdate,
+  kNormWithoutBucket,
+  kSavedOfOther,  // another stage's or micro-batch's saved block
+  kWrongHash
+};
+
+std::vector<Damage> AllDamage();
+absl::string_view Name(Damage damage);  // "dropped edge"
+
+struct Mutant {
+  Plan plan;
+  std::string what;  // "rank 1: all_gather/a and all_gather/b swapped"
+};
+
+// nullopt: this plan offers nothing of this kind to break. The same arguments give the same mutant.
+std::optional<Mutant> Mutate(const Plan& plan, Damage damage, uint64_t seed);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_GRAPH_VERIFY_MUTATION_H_
