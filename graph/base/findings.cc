@@ -3,25 +3,32 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace millrace {
 namespace {
 
+// Letters to insert, delete, replace or swap with their neighbour; case is free.
 int EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
+  const size_t width = b.size() + 1;
+  std::vector<int> distance((a.size() + 1) * width);
+  auto at = [&](size_t i, size_t j) -> int& { return distance[i * width + j]; };
+  auto same = [&](size_t i, size_t j) {
+    return absl::ascii_tolower(a[i - 1]) == absl::ascii_tolower(b[j - 1]);
+  };
+  for (size_t i = 0; i <= a.size(); ++i) at(i, 0) = static_cast<int>(i);
+  for (size_t j = 0; j <= b.size(); ++j) at(0, j) = static_cast<int>(j);
   for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
     for (size_t j = 1; j <= b.size(); ++j) {
-      const int substitute =
-          diagonal + (absl::ascii_tolower(a[i - 1]) == absl::ascii_tolower(b[j - 1]) ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+      at(i, j) =
+          std::min({at(i - 1, j) + 1, at(i, j - 1) + 1, at(i - 1, j - 1) + (same(i, j) ? 0 : 1)});
+      if (i > 1 && j > 1 && same(i, j - 1) && same(i - 1, j)) {
+        at(i, j) = std::min(at(i, j), at(i - 2, j - 2) + 1);
+      }
     }
   }
-  return row[b.size()];
+  return at(a.size(), b.size());
 }
 
 }  // namespace
@@ -58,6 +65,7 @@ absl::Status Findings::ToStatus() const {
 }
 
 std::string Nearest(absl::string_view word, const std::vector<std::string>& candidates) {
+  if (word.empty()) return "";
   std::string best;
   int best_distance = static_cast<int>(std::max<size_t>(1, word.size() / 3)) + 1;
   for (const std::string& candidate : candidates) {
@@ -67,7 +75,11 @@ std::string Nearest(absl::string_view word, const std::vector<std::string>& cand
       best = candidate;
     }
   }
-  return best;
+  if (!best.empty() || word.size() < 3) return best;
+  for (const std::string& candidate : candidates) {
+    if (absl::StartsWithIgnoreCase(candidate, word)) return candidate;
+  }
+  return "";
 }
 
 }  // namespace millrace

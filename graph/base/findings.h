@@ -52,8 +52,8 @@ class Findings {
 // "file:line:column: error: [check] message; help: suggestion" with the absent parts left out.
 std::string ToText(const Finding& finding);
 
-// The candidate nearest to `word` by edit distance, or "" when none is near (more than a third of
-// its letters differ). Used for "did you mean ...".
+// The candidate nearest to `word` by edit distance (a swap of neighbours counts once, case is free), else one
+// that begins with it, else "": none is near when more than a third of its letters differ. For "did you mean ...".
 std::string Nearest(absl::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace millrace

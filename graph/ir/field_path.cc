@@ -64,6 +64,11 @@ class Override {
     return false;
   }
 
+  // For the caller: the field that was perhaps meant.
+  void Meant(const std::string& path, const std::string& name) {
+    if (!name.empty()) paths_->push_back(path.empty() ? name : absl::StrCat(path, ".", name));
+  }
+
   // Part i names a field of `message`, which lies at `path`.
   bool Descend(pb::Message* message, size_t i, const std::string& path) {
     std::string name = parts_[i];
@@ -80,6 +85,8 @@ class Override {
     const pb::Descriptor& type = *message->GetDescriptor();
     const pb::FieldDescriptor* field = type.FindFieldByName(name);
     if (field == nullptr) {
+      Meant(path, Nearest(name, FieldNames(type)));
+      Meant("", FindField(name, *root_->GetDescriptor()));
       return Fail("unknown_field",
                   absl::StrCat("unknown field '", name, "'",
                                path.empty() ? "" : absl::StrCat(" in '", path, "'"),
@@ -238,6 +245,7 @@ class Override {
       case pb::FieldDescriptor::CPPTYPE_ENUM: {
         const pb::EnumValueDescriptor* v = field->enum_type()->FindValueByName(value);
         if (v == nullptr) {
+          Meant("", path);
           return Fail(
               "unknown_value",
               absl::StrCat("'", path, "' is '", value, "', expected ", ExpectedValue(*field)),
@@ -249,6 +257,7 @@ class Override {
         break;
     }
 #undef MILLRACE_SET
+    Meant("", path);
     return Fail(
         "value_type",
         absl::StrCat("'", path, "' is '", value, "', expected ", ExpectedValue(*field),
@@ -314,6 +323,7 @@ std::string FieldText(const pb::Message& message, absl::string_view path) {
   for (int i = 0; i < at->GetReflection()->FieldSize(*at, field); ++i) {
     printer.PrintFieldValueToString(*at, field, i, &text);
     parts.push_back(std::string(absl::StripAsciiWhitespace(text)));
+    if (field->message_type() != nullptr) parts.back() = absl::StrCat("{ ", parts.back(), " }");
   }
   return absl::StrCat("[", absl::StrJoin(parts, ", "), "]");
 }

@@ -19,7 +19,7 @@
 namespace millrace {
 
 // Applies "path=value". True on success; then `paths` gets the paths of what was set, as TextLocations writes
-// them ("model.arg[1].i"). A finding has the assignment as its file: "--set train.stpes=3".
+// them ("model.arg[1].i"). On failure `paths` gets what was perhaps meant, for TextLocations::AddSuspect. A finding has the assignment as its file: "--set train.stpes=3".
 bool ApplyOverride(google::protobuf::Message* message, const std::string& assignment,
                    std::vector<std::string>* paths, Findings& findings);
 

@@ -24,6 +24,10 @@ int64_t CheckedBytes(const Value& v) {
   return bytes;
 }
 
+std::string Expected(size_t count) {
+  return count == 0 ? ", but there is none" : absl::StrCat(", expected 0 to ", count - 1);
+}
+
 class Builder {
  public:
   Builder(const Graph& graph, Findings& findings) : graph_(graph), findings_(findings) {}
@@ -101,10 +105,9 @@ class Builder {
   void Values() {
     for (const Value& v : graph_.values()) {
       if (v.buffer < 0 || v.buffer >= static_cast<BufferId>(graph_.buffers().size())) {
-        AddFinding(
-            "unknown_id", "", v.source,
-            absl::StrCat("value '", v.name, "' lies in buffer ", v.buffer, ", expected 0 to ",
-                         static_cast<int64_t>(graph_.buffers().size()) - 1));
+        AddFinding("unknown_id", "", v.source,
+                   absl::StrCat("value '", v.name, "' lies in buffer ", v.buffer,
+                                Expected(graph_.buffers().size())));
         continue;
       }
       const int64_t bytes = CheckedBytes(v);
@@ -168,8 +171,7 @@ class Builder {
   }
 
   void UnknownId(const Node& node, const char* what, int64_t id, size_t count) {
-    AddFinding("unknown_id", node.name, node.source,
-               absl::StrCat(what, " ", id, ", expected 0 to ", static_cast<int64_t>(count) - 1));
+    AddFinding("unknown_id", node.name, node.source, absl::StrCat(what, " ", id, Expected(count)));
   }
 
   void AsyncPairs() {

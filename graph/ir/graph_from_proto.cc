@@ -154,8 +154,10 @@ class Reader {
     value.bucket = def.bucket();
     if (value.bucket < -1 || value.bucket >= def_.bucket_size()) {
       Add("unknown_id", path + ".bucket", "",
-          absl::StrCat(owner, " is part of bucket ", value.bucket, ", expected 0 to ",
-                       def_.bucket_size() - 1));
+          absl::StrCat(owner, " is part of bucket ", value.bucket,
+                       def_.bucket_size() == 0
+                           ? ", but there is none"
+                           : absl::StrCat(", expected 0 to ", def_.bucket_size() - 1)));
     }
     if (def.has_init() && !ParseInit(def.init()).has_value()) {
       Add("unknown_value", path + ".init", "",

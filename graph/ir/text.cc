@@ -81,6 +81,19 @@ void FillNode(const Graph& graph, const Node& node, NodeDef* def) {
   }
 }
 
+// The printer writes ' as \' although its strings stand in double quotes; names of updated values end with it.
+std::string PlainQuotes(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 1 < text.size()) {
+      if (text[i + 1] != '\'') out += text[i];
+      ++i;
+    }
+    out += text[i];
+  }
+  return out;
+}
+
 template <typename Enum>
 std::optional<Enum> ParseName(absl::string_view name, int count) {
   for (int i = 0; i < count; ++i) {
@@ -116,6 +129,7 @@ std::string ToText(const Graph& graph, const ModelSpec* spec) {
   auto print = [&](const char* field, const auto& list) {
     for (const auto& entry : list) {
       printer.PrintToString(entry, &line);
+      line = PlainQuotes(line);
       absl::StrAppend(&out, field, " { ", line,
                       line.empty() || line.back() == ' ' ? "}\n" : " }\n");
     }

@@ -54,8 +54,8 @@ bool CheckCount(const Node& node, const char* what, size_t count,
                             : least == most ? absl::StrCat(most)
                                             : absl::StrCat(least, " to ", most);
   Report(node,
-         absl::StrCat("operation '", node.op, "' has ", count, " ", what, "s, expected ", range,
-                      " (", PortList(ports), ")"),
+         absl::StrCat("operation '", node.op, "' has ", count, " ", what, count == 1 ? "" : "s",
+                      ", expected ", range, " (", PortList(ports), ")"),
          findings);
   return false;
 }

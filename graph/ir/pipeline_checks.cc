@@ -1,0 +1,358 @@
+// What a pipeline's settings mean together: ranges, contradictions, and settings that change nothing (a knob that
+// does nothing is an error, because its author expects something of it).
+#include <filesystem>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/ir/field_path.h"
+#include "graph/ir/pipeline_text.h"
+
+namespace millrace {
+namespace {
+
+class Checker {
+ public:
+  Checker(LoadedPipeline& p, Findings& findings) : p_(p), m_(p.proto), findings_(findings) {}
+
+  void Run() {
+    if (!m_.has_name()) {
+      m_.set_name(std::filesystem::path(p_.file).stem().string());
+      p_.inferred["name"] = Origin::kInferred;
+    }
+    WhatIsTrained();
+    DataFiles();
+    AugmentRanges();
+    ParallelAndZero();
+    OptimizerKnobs();
+    ScheduleKnobs();
+    TrainRanges();
+    Batch();
+    CheckpointAndRuntime();
+  }
+
+ private:
+  using Paths = std::initializer_list<const char*>;
+
+  bool Suspect(absl::string_view path) const { return p_.locations.IsSuspect(path); }
+  bool Set(const char* path) const { return IsSet(m_, path); }
+
+  void Add(absl::string_view path, std::string check, std::string message, std::string help = "") {
+    findings_.Add(p_.At(path, std::move(check), std::move(message), std::move(help)));
+  }
+
+  void Range(bool ok, const char* path, absl::string_view expected, std::string help = "") {
+    if (ok || Suspect(path)) return;
+    Add(path, "range", absl::StrCat(path, " is ", FieldText(m_, path), ", expected ", expected),
+        std::move(help));
+  }
+
+  // `because` depends on the settings in `on`, which must themselves be beyond doubt.
+  void ChangesNothing(bool unused, Paths paths, absl::string_view because, absl::string_view help,
+                      Paths on = {}) {
+    if (!unused) return;
+    for (const char* path : on) {
+      if (Suspect(path)) return;
+    }
+    for (const char* path : paths) {
+      if (!Set(path)) continue;
+      Add(path, "changes_nothing",
+          absl::StrCat(path, " changes nothing ", because, ", expected it to be left out"),
+          absl::StrCat("take ", path, " out, or ", help));
+    }
+  }
+
+  void Missing(bool missing, const char* path, absl::string_view why, std::string help = "") {
+    if (!missing || Suspect(path)) return;
+    Add(path, "missing_field", absl::StrCat(path, " is missing, expected ", why), std::move(help));
+  }
+
+  void WhatIsTrained() {
+    const bool doubt = Suspect("model") || Suspect("graph");
+    if (!doubt && !m_.has_model() && !m_.has_graph()) {
+      Add("", "missing_field",
+          "nothing to train, expected `model` (a registered one) or `graph` (a step by hand)",
+          "add model { name: \"...\" }; `millrace describe model` lists them");
+    }
+    if (m_.has_model() && m_.has_graph()) {
+      Add("graph", "contradiction", "both `model` and `graph` are set, expected one of them",
+          "take out the one that you do not want to train");
+    }
+    Missing(m_.has_model() && m_.model().name().empty(), "model.name",
+            "the name of a registered model", "`millrace describe model` lists them");
+    ChangesNothing(m_.has_graph() && !m_.has_model(),
+                   {"parallel.zero.reduce_bucket_bytes", "parallel.zero.prefetch_depth",
+                    "parallel.zero.prefetch_bytes", "parallel.zero.accumulation"},
+                   "for a step written by hand", "train a `model`", {"model", "graph"});
+  }
+
+  void DataFiles() {
+    const Data& d = m_.data();
+    if (!Suspect("data.format")) {
+      const std::string format = Data::Format_Name(d.format());
+      const bool synthetic = d.format() == Data::SYNTHETIC;
+      const bool idx = d.format() == Data::IDX;
+      Missing(!synthetic && d.images().empty(), "data.images",
+              absl::StrCat("the ", idx ? "images' IDX file" : "train.bin", " for format ", format));
+      Missing(idx && d.labels().empty(), "data.labels", "the labels' IDX file for format IDX");
+      Missing(idx && d.eval_labels().empty() && !d.eval_images().empty(), "data.eval_labels",
+              "the labels of eval_images for format IDX");
+      ChangesNothing(
+          synthetic,
+          {"data.images", "data.labels", "data.eval_images", "data.eval_labels", "data.max_value"},
+          "with format SYNTHETIC", "set data.format to IDX or CIFAR100", {"data.format"});
+      ChangesNothing(d.format() == Data::CIFAR100, {"data.labels", "data.eval_labels"},
+                     "with format CIFAR100, whose files hold the labels", "set data.format to IDX",
+                     {"data.format"});
+      ChangesNothing(!synthetic, {"data.synthetic_count"}, absl::StrCat("with format ", format),
+                     "set data.format to SYNTHETIC", {"data.format"});
+      ChangesNothing(idx && d.eval_images().empty() && !Suspect("data.eval_images"),
+                     {"data.eval_labels"}, "without eval_images", "set data.eval_images");
+    }
+    Range(d.first() >= 0, "data.first", "0 or more");
+    Range(d.count() >= 0, "data.count", "0 (all) or more");
+    Range(d.eval_first() >= 0, "data.eval_first", "0 or more");
+    Range(d.eval_count() >= 0, "data.eval_count", "0 (all) or more");
+    Range(d.max_value() > 0, "data.max_value", "more than 0");
+    Range(d.threads() >= 1, "data.threads", "1 or more threads");
+    Range(d.prefetch_batches() >= 1, "data.prefetch_batches", "1 or more batches");
+    Range(d.synthetic_count() >= 1, "data.synthetic_count", "1 or more samples");
+  }
+
+  void AugmentRanges() {
+    const Augment& a = m_.data().augment();
+    Range(a.horizontal_flip() >= 0 && a.horizontal_flip() <= 1, "data.augment.horizontal_flip",
+          "a probability from 0 to 1");
+    Range(a.crop_padding() >= 0, "data.augment.crop_padding", "0 or more pixels");
+    Range(a.rotation_degrees() >= 0 && a.rotation_degrees() <= 180, "data.augment.rotation_degrees",
+          "0 to 180 degrees");
+    Range(a.scale_min() > 0, "data.augment.scale_min", "more than 0");
+    Range(a.scale_max() >= a.scale_min() || Suspect("data.augment.scale_min"),
+          "data.augment.scale_max",
+          absl::StrCat("at least scale_min = ", FieldText(m_, "data.augment.scale_min")));
+    Range(a.shift_pixels() >= 0, "data.augment.shift_pixels", "0 or more pixels");
+    Range(a.resize() >= 0, "data.augment.resize", "0 (as stored) or more pixels");
+    bool positive = true;
+    for (double s : a.std()) positive = positive && s > 0;
+    Range(positive, "data.augment.std", "numbers above 0");
+    Range(a.std_size() == a.mean_size() || a.std_size() == 0 || a.mean_size() == 0 ||
+              a.std_size() == 1 || a.mean_size() == 1 || Suspect("data.augment.mean"),
+          "data.augment.std",
+          absl::StrCat("as many entries as data.augment.mean has: ", a.mean_size()));
+  }
+
+  void ParallelAndZero() {
+    const Parallel& parallel = m_.parallel();
+    const Zero& zero = parallel.zero();
+    Range(parallel.data() >= 1, "parallel.data", "1 or more ranks");
+    for (const char* path : {"parallel.tensor", "parallel.pipeline"}) {
+      const int ranks = path[9] == 't' ? parallel.tensor() : parallel.pipeline();
+      if (ranks == 1 || Suspect(path)) continue;
+      Add(path, "not_available",
+          absl::StrCat(path, " is ", ranks, ": not available in this version, expected 1"),
+          "use parallel.data");
+    }
+    if (m_.precision().mode() != Precision::F32) {
+      Add("precision.mode", "not_available",
+          absl::StrCat("precision.mode is ", Precision::Mode_Name(m_.precision().mode()),
+                       ": not available in this version, expected F32"));
+    }
+    Range(zero.stage() >= 0 && zero.stage() <= 3, "parallel.zero.stage",
+          "0 (replicate), 1 (shard optimizer states), 2 (and gradients) or 3 (and parameters)");
+    Range(zero.reduce_bucket_bytes() > 0, "parallel.zero.reduce_bucket_bytes", "more than 0 bytes",
+          "leave it out for the default of 26214400 (25 MiB)");
+    Range(zero.prefetch_depth() >= 0, "parallel.zero.prefetch_depth", "0 or more buckets");
+    Range(zero.prefetch_bytes() >= 0, "parallel.zero.prefetch_bytes", "0 (no limit) or more bytes");
+    if (m_.has_graph()) return;  // said already
+    const bool low = zero.stage() >= 0 && zero.stage() < 3;
+    ChangesNothing(
+        low, {"parallel.zero.prefetch_depth", "parallel.zero.prefetch_bytes"},
+        absl::StrCat("at ZeRO stage ", zero.stage(), ", which gathers no parameters ahead"),
+        "set parallel.zero.stage to 3", {"parallel.zero.stage"});
+    ChangesNothing(m_.train().accumulation() == 1, {"parallel.zero.accumulation"},
+                   "with train.accumulation 1", "set train.accumulation to 2 or more",
+                   {"train.accumulation"});
+    if (low && zero.accumulation() == Zero::KEEP_GATHERED && m_.train().accumulation() != 1 &&
+        !Suspect("parallel.zero.stage")) {
+      Add("parallel.zero.accumulation", "changes_nothing",
+          absl::StrCat("parallel.zero.accumulation is KEEP_GATHERED at ZeRO stage ", zero.stage(),
+                       ", where parameters are whole; expected REDUCE_EACH or REDUCE_LAST"),
+          "write REDUCE_LAST, or set parallel.zero.stage to 3");
+    }
+  }
+
+  void OptimizerKnobs() {
+    const Optimizer& o = m_.optimizer();
+    Range(o.lr() > 0, "optimizer.lr", "more than 0");
+    Range(o.beta1() >= 0 && o.beta1() < 1, "optimizer.beta1", "0 or more and less than 1");
+    Range(o.beta2() >= 0 && o.beta2() < 1, "optimizer.beta2", "0 or more and less than 1");
+    Range(o.eps() > 0, "optimizer.eps", "more than 0");
+    Range(o.weight_decay() >= 0, "optimizer.weight_decay", "0 or more");
+    Range(o.momentum() >= 0 && o.momentum() < 1, "optimizer.momentum", "0 or more and less than 1");
+    Range(o.clip_norm() >= 0, "optimizer.clip_norm", "0 (no clipping) or more");
+    const std::string kind = absl::StrCat("with optimizer.kind ", Optimizer::Kind_Name(o.kind()));
+    if (o.kind() == Optimizer::SGD) {
+      ChangesNothing(true, {"optimizer.beta1", "optimizer.beta2", "optimizer.eps"}, kind,
+                     "set optimizer.kind to ADAMW or ADAM", {"optimizer.kind"});
+      Range(!o.nesterov() || o.momentum() > 0, "optimizer.nesterov",
+            "false when optimizer.momentum is 0", "set optimizer.momentum above 0");
+    } else {
+      ChangesNothing(true, {"optimizer.momentum", "optimizer.nesterov"}, kind,
+                     "set optimizer.kind to SGD", {"optimizer.kind"});
+    }
+  }
+
+  void ScheduleKnobs() {
+    const LrSchedule& s = m_.lr_schedule();
+    Range(s.warmup_steps() >= 0, "lr_schedule.warmup_steps", "0 or more steps");
+    Range(s.total_steps() >= 0, "lr_schedule.total_steps", "0 (the run's length) or more steps");
+    Range(s.warmup_min_lr() >= 0, "lr_schedule.warmup_min_lr", "0 or more");
+    Range(s.warmup_min_ratio() >= 0 && s.warmup_min_ratio() <= 1, "lr_schedule.warmup_min_ratio",
+          "0 to 1");
+    Range(s.cos_min_ratio() >= 0 && s.cos_min_ratio() <= 1, "lr_schedule.cos_min_ratio", "0 to 1");
+    const std::string kind =
+        absl::StrCat("with lr_schedule.kind ", LrSchedule::Kind_Name(s.kind()));
+    const Paths on = {"lr_schedule.kind"};
+    ChangesNothing(s.kind() == LrSchedule::CONSTANT, {"lr_schedule.warmup_steps"}, kind,
+                   "set lr_schedule.kind to WARMUP", on);
+    ChangesNothing(s.kind() == LrSchedule::CONSTANT || s.kind() == LrSchedule::WARMUP,
+                   {"lr_schedule.total_steps"}, kind,
+                   "set lr_schedule.kind to WARMUP_DECAY or WARMUP_COSINE", on);
+    ChangesNothing(s.kind() == LrSchedule::CONSTANT || s.kind() == LrSchedule::WARMUP_COSINE,
+                   {"lr_schedule.warmup_min_lr", "lr_schedule.warmup_type"}, kind,
+                   "set lr_schedule.kind to WARMUP or WARMUP_DECAY", on);
+    ChangesNothing(s.kind() != LrSchedule::WARMUP_COSINE,
+                   {"lr_schedule.warmup_min_ratio", "lr_schedule.cos_min_ratio"}, kind,
+                   "set lr_schedule.kind to WARMUP_COSINE", on);
+    if (s.kind() == LrSchedule::WARMUP_DECAY || s.kind() == LrSchedule::WARMUP_COSINE) {
+      const int64_t total = s.total_steps() > 0 ? s.total_steps() : m_.train().steps();
+      Range(total <= 0 || s.warmup_steps() <= total, "lr_schedule.warmup_steps",
+            absl::StrCat("at most the steps of the whole schedule, ", total));
+    }
+  }
+
+  void TrainRanges() {
+    const Train& t = m_.train();
+    Range(t.steps() >= 0, "train.steps", "more than 0 steps");
+    Range(t.epochs() >= 0, "train.epochs", "more than 0 epochs");
+    if (t.steps() > 0 && t.epochs() > 0) {
+      Add("train.epochs", "contradiction",
+          absl::StrCat("train.steps is ", t.steps(), " and train.epochs is ", t.epochs(),
+                       ", expected one of them"),
+          "take one out, or set it to 0");
+    }
+    if (t.steps() == 0 && t.epochs() == 0 && !Suspect("train.steps") && !Suspect("train.epochs")) {
+      const char* path = Set("train.steps")    ? "train.steps"
+                         : Set("train.epochs") ? "train.epochs"
+                                               : "train";
+      Add(path, "missing_field",
+          "the run has no length, expected train.steps or train.epochs above 0",
+          "add train { steps: 100 }");
+    }
+    Range(t.label_smoothing() >= 0 && t.label_smoothing() < 1, "train.label_smoothing",
+          "0 or more and less than 1");
+    Range(t.seed() >= 0, "train.seed", "0 or more");
+    Range(t.eval_every() >= 0, "train.eval_every", "0 (only at the end) or more steps");
+    Range(t.eval_batch() >= 0, "train.eval_batch", "0 (train.micro_batch) or more samples");
+    Range(t.log_every() >= 1, "train.log_every", "1 or more steps");
+  }
+
+  // global = micro x accumulation x ranks: checked, or solved for what is left out.
+  void Batch() {
+    Train& t = *m_.mutable_train();
+    const int64_t ranks = m_.parallel().data();
+    Range(t.micro_batch() >= 1, "train.micro_batch", "1 or more samples");
+    Range(t.accumulation() >= 1, "train.accumulation", "1 or more micro-batches");
+    Range(!t.has_global_batch() || t.global_batch() >= 1, "train.global_batch",
+          "1 or more samples");
+    if (t.micro_batch() < 1 || t.accumulation() < 1 || ranks < 1 ||
+        (t.has_global_batch() && t.global_batch() < 1)) {
+      return;
+    }
+    for (const char* path :
+         {"train.micro_batch", "train.accumulation", "train.global_batch", "parallel.data"}) {
+      if (Suspect(path)) return;
+    }
+    int64_t product = 0;
+    int64_t parts = 0;
+    if (__builtin_mul_overflow(t.accumulation(), ranks, &parts) ||
+        __builtin_mul_overflow(t.micro_batch(), parts, &product)) {
+      Add("train.micro_batch", "batch",
+          "train.micro_batch x train.accumulation x parallel.data is 2^63 or more, expected a "
+          "batch that fits memory");
+      return;
+    }
+    if (!t.has_global_batch()) {
+      t.set_global_batch(product);
+      p_.inferred["train.global_batch"] = Origin::kInferred;
+    } else if (!t.has_micro_batch()) {
+      if (t.global_batch() % parts != 0) {
+        const int64_t down = t.global_batch() / parts * parts;
+        const std::string either = down > 0 ? absl::StrCat(down, " or ") : "";
+        Add("train.global_batch", "batch",
+            absl::StrCat("train.global_batch is ", t.global_batch(),
+                         ", which does not divide by train.accumulation ", t.accumulation(),
+                         Given("train.accumulation"), " x parallel.data ", ranks,
+                         Given("parallel.data"), " = ", parts, "; expected a multiple of ", parts,
+                         " (world size not divisible)"),
+            absl::StrCat("set train.global_batch to ", either, down + parts,
+                         FewerRanks(t.global_batch(), t.accumulation(), ranks)));
+        return;
+      }
+      t.set_micro_batch(t.global_batch() / parts);
+      p_.inferred["train.micro_batch"] = Origin::kInferred;
+    } else if (t.global_batch() != product) {
+      std::string fixes = absl::StrCat("set train.global_batch to ", product, " or leave it out");
+      if (t.global_batch() % parts == 0) {
+        absl::StrAppend(&fixes, ", or train.micro_batch to ", t.global_batch() / parts);
+      } else {
+        absl::StrAppend(&fixes, ", or parallel.data and train.accumulation to numbers that divide ",
+                        t.global_batch());
+      }
+      Add("train.global_batch", "batch",
+          absl::StrCat("train.global_batch is ", t.global_batch(), ", expected train.micro_batch ",
+                       t.micro_batch(), Given("train.micro_batch"), " x train.accumulation ",
+                       t.accumulation(), Given("train.accumulation"), " x parallel.data ", ranks,
+                       Given("parallel.data"), " = ", product),
+          std::move(fixes));
+    }
+  }
+
+  std::string Given(const char* path) const {
+    return absl::StrCat(" (", Name(p_.OriginOf(path)), ")");
+  }
+
+  // The most ranks, fewer than `ranks`, that the batch divides by.
+  static std::string FewerRanks(int64_t global, int64_t accumulation, int64_t ranks) {
+    for (int64_t n = ranks - 1; n > 0; --n) {
+      if (global % (n * accumulation) == 0) return absl::StrCat(", or parallel.data to ", n);
+    }
+    return "";
+  }
+
+  void CheckpointAndRuntime() {
+    const Checkpoint& c = m_.checkpoint();
+    Range(c.every() >= 0, "checkpoint.every", "0 (only at the end) or more steps");
+    Range(c.keep() >= 1, "checkpoint.keep", "1 or more checkpoints");
+    ChangesNothing(!c.save(), {"checkpoint.every", "checkpoint.keep"}, "with checkpoint.save false",
+                   "set checkpoint.save to true", {"checkpoint.save"});
+    const Runtime& r = m_.runtime();
+    Range(r.threads_per_rank() >= 1, "runtime.threads_per_rank", "1 or more threads");
+    Range(r.stuck_seconds() > 0, "runtime.stuck_seconds", "more than 0 seconds");
+    Range(r.trace_steps() >= 0, "runtime.trace_steps", "0 (none) or more steps");
+  }
+
+  LoadedPipeline& p_;
+  Pipeline& m_;
+  Findings& findings_;
+};
+
+}  // namespace
+
+void CheckPipeline(LoadedPipeline& pipeline, Findings& findings) {
+  Checker(pipeline, findings).Run();
+}
+
+}  // namespace millrace

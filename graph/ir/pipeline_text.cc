@@ -1,0 +1,236 @@
+#include "graph/ir/pipeline_text.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/ir/field_path.h"
+#include "graph/ir/text.h"
+
+namespace millrace {
+namespace pb = google::protobuf;
+namespace {
+
+bool ReadFile(const std::string& path, const char* what, std::string* text, Findings& findings) {
+  std::ifstream in(path, std::ios::binary);
+  if (in) text->assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  if (in && !in.bad()) return true;
+  Finding f;
+  f.check = "file";
+  f.file = path;
+  f.message = absl::StrCat("the ", what, " cannot be read, expected a textproto file");
+  findings.Add(std::move(f));
+  return false;
+}
+
+// digits_vit of pipelines/digits_vit.textproto.
+std::string Stem(const std::string& file) { return std::filesystem::path(file).stem().string(); }
+
+void HandWrittenStep(LoadedPipeline& p, Findings& findings) {
+  if (!p.proto.graph().has_name()) p.proto.mutable_graph()->set_name(p.proto.name());
+  GraphTextOptions options;
+  options.groups["data"] = std::max(1, p.proto.parallel().data());
+  options.zero_stage = p.proto.parallel().zero().stage();
+  absl::StatusOr<Graph> graph =
+      GraphFromProto(p.proto.graph(), p.locations, "graph", options, findings);
+  if (graph.ok()) p.graph = *std::move(graph);
+}
+
+void AppendResolved(const LoadedPipeline& p, const pb::Descriptor& type, const std::string& path,
+                    std::string* out) {
+  for (int i = 0; i < type.field_count(); ++i) {
+    const pb::FieldDescriptor& field = *type.field(i);
+    const std::string own = path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
+    if (field.message_type() == GraphDef::descriptor()) continue;
+    if (field.message_type() != nullptr && !field.is_repeated()) {
+      AppendResolved(p, *field.message_type(), own, out);
+      continue;
+    }
+    const Origin origin = p.OriginOf(own);
+    const bool no_default = field.is_repeated() || !field.has_default_value();
+    if (origin == Origin::kDefault && no_default) continue;  // nothing there and nothing assumed
+    absl::StrAppend(out, own, ": ", FieldText(p.proto, own), "  # ", Name(origin));
+    if (origin == Origin::kFile) absl::StrAppend(out, ":", p.Locate(own).line);
+    *out += "\n";
+  }
+}
+
+}  // namespace
+
+absl::string_view Name(Origin o) {
+  switch (o) {
+    case Origin::kDefault:
+      return "default";
+    case Origin::kFile:
+      return "file";
+    case Origin::kSet:
+      return "--set";
+    case Origin::kInferred:
+      return "inferred";
+  }
+  return "?";
+}
+
+SourceLocation LoadedPipeline::Locate(absl::string_view path) const {
+  for (const auto& [set, assignment] : overrides) {
+    if (set == path || absl::StartsWith(set, absl::StrCat(path, "[")))
+      return {absl::StrCat("--set ", assignment), 0, 0};
+  }
+  if (!locations.Has(path)) {
+    const SourceLocation first = locations.Find(absl::StrCat(path, "[0]"));
+    if (locations.Has(absl::StrCat(path, "[0]"))) return first;
+  }
+  return locations.Find(path);
+}
+
+Origin LoadedPipeline::OriginOf(absl::string_view path) const {
+  if (const auto it = inferred.find(std::string(path)); it != inferred.end()) return it->second;
+  for (const auto& [set, assignment] : overrides) {
+    if (set == path || absl::StartsWith(set, absl::StrCat(path, "["))) return Origin::kSet;
+  }
+  return IsSet(proto, path) ? Origin::kFile : Origin::kDefault;
+}
+
+Finding LoadedPipeline::At(absl::string_view path, std::string check, std::string message,
+                           std::string suggestion) const {
+  const SourceLocation at = Locate(path);
+  Finding f;
+  f.check = std::move(check);
+  f.message = std::move(message);
+  f.suggestion = std::move(suggestion);
+  f.file = at.file;
+  f.line = at.line;
+  f.column = at.column;
+  return f;
+}
+
+absl::StatusOr<LoadedPipeline> ParsePipeline(absl::string_view text, const std::string& file,
+                                             const std::vector<std::string>& overrides,
+                                             Findings& findings) {
+  LoadedPipeline p;
+  Findings own;
+  p.file = file;
+  ReadText(text, file, &p.proto, &p.locations, own);
+  for (const std::string& assignment : overrides) {
+    std::vector<std::string> paths;
+    const bool good = ApplyOverride(&p.proto, assignment, &paths, own);
+    for (std::string& path : paths) {
+      if (good) {
+        p.overrides[path] = assignment;
+      } else {
+        p.locations.AddSuspect(path);
+      }
+    }
+  }
+  CheckPipeline(p, own);
+  if (p.proto.has_graph()) HandWrittenStep(p, own);
+  findings.Append(own);
+  if (!own.ok()) return own.ToStatus();
+  return p;
+}
+
+absl::StatusOr<LoadedPipeline> LoadPipeline(const std::string& path,
+                                            const std::vector<std::string>& overrides,
+                                            Findings& findings) {
+  std::string text;
+  Findings own;
+  if (!ReadFile(path, "pipeline", &text, own)) {
+    findings.Append(own);
+    return own.ToStatus();
+  }
+  return ParsePipeline(text, path, overrides, findings);
+}
+
+std::string ResolvedText(const LoadedPipeline& pipeline) {
+  std::string out;
+  AppendResolved(pipeline, *Pipeline::descriptor(), "", &out);
+  return out;
+}
+
+absl::StatusOr<std::string> ResolvePath(const std::string& path,
+                                        const std::vector<std::string>& folders) {
+  std::error_code error;  // std::filesystem throws without it
+  if (std::filesystem::path(path).is_absolute()) {
+    if (std::filesystem::exists(path, error)) return path;
+    return absl::NotFoundError(absl::StrCat("'", path, "' does not exist"));
+  }
+  std::vector<std::string> tried;
+  for (const std::string& folder : folders) {
+    tried.push_back((std::filesystem::path(folder) / path).lexically_normal().string());
+    if (std::filesystem::exists(tried.back(), error)) return tried.back();
+  }
+  return absl::NotFoundError(
+      absl::StrCat("'", path, "' does not exist; tried ", absl::StrJoin(tried, ", ")));
+}
+
+absl::StatusOr<Machine> LoadMachine(const std::string& path, Findings& findings) {
+  std::string text;
+  Findings own;
+  if (!ReadFile(path, "machine", &text, own)) {
+    findings.Append(own);
+    return own.ToStatus();
+  }
+  return ParseMachine(text, path, findings);
+}
+
+absl::StatusOr<Machine> ParseMachine(absl::string_view text, const std::string& file,
+                                     Findings& findings) {
+  Machine m;
+  TextLocations where;
+  Findings own;
+  ReadText(text, file, &m, &where, own);
+  auto require = [&](bool ok, const std::string& path, const std::string& is, const char* expected,
+                     std::string help = "") {
+    if (ok || where.IsSuspect(path)) return;
+    const SourceLocation at = where.Find(path);
+    Finding f;
+    f.check = "range";
+    f.message = absl::StrCat(path, " is ", is, ", expected ", expected);
+    f.suggestion = std::move(help);
+    f.file = at.file;
+    f.line = at.line;
+    f.column = at.column;
+    own.Add(std::move(f));
+  };
+  auto field = [&](bool ok, const std::string& path, const char* expected) {
+    require(ok, path, FieldText(m, path), expected);
+  };
+  const Device& d = m.device();
+  field(d.memory_bytes() >= 0, "device.memory_bytes", "0 (no budget) or more bytes");
+  field(d.flops_per_second() > 0, "device.flops_per_second", "more than 0");
+  field(d.flops_efficiency() > 0 && d.flops_efficiency() <= 1, "device.flops_efficiency",
+        "more than 0, at most 1");
+  field(d.memory_bytes_per_second() > 0, "device.memory_bytes_per_second", "more than 0");
+  field(d.seconds_per_node() >= 0, "device.seconds_per_node", "0 or more");
+  field(m.ranks_per_node() >= 0, "ranks_per_node", "0 (all) or more");
+  field(m.host_memory_bytes() >= 0, "host_memory_bytes", "0 (no budget) or more bytes");
+  field(m.pinned_memory_bytes() >= 0, "pinned_memory_bytes", "0 (no budget) or more bytes");
+  field(m.storage_bytes() >= 0, "storage_bytes", "0 (no budget) or more bytes");
+  for (int i = 0; i < m.link_size(); ++i) {
+    const std::string path = absl::StrCat("link[", i, "]");
+    const Link& link = m.link(i);
+    const bool known = link.name() == "intra_node" || link.name() == "inter_node";
+    require(known, path + ".name", absl::StrCat("'", link.name(), "'"), "intra_node or inter_node",
+            DidYouMean(link.name(), {"intra_node", "inter_node"}));
+    for (int k = 0; k < i && known; ++k) {
+      require(m.link(k).name() != link.name(), path + ".name",
+              absl::StrCat("'", link.name(), "' a second time"), "one link of each name");
+    }
+    require(link.latency_seconds() >= 0, path + ".latency_seconds",
+            absl::StrCat(link.latency_seconds()), "0 or more seconds");
+    require(link.bytes_per_second() > 0, path + ".bytes_per_second",
+            absl::StrCat(link.bytes_per_second()), "more than 0");
+  }
+  if (!m.has_name()) m.set_name(Stem(file));
+  findings.Append(own);
+  if (!own.ok()) return own.ToStatus();
+  return m;
+}
+
+}  // namespace millrace
