@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "data/atomic_file.h"
 
 namespace millrace {
 namespace {
@@ -17,7 +18,7 @@ absl::Status ErrnoError(const std::string& path, absl::string_view what) {
   return absl::ErrnoToStatus(code, absl::StrCat(path, ": cannot ", what));
 }
 
-// Closes on every way out; Close() reports the error that a destructor cannot.
+// Closes on every way out.
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -28,36 +29,10 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
   bool ok() const { return fd_ >= 0; }
-  bool Close() {
-    const int fd = fd_;
-    fd_ = -1;
-    return close(fd) == 0;
-  }
 
  private:
   int fd_;
 };
-
-std::string DirectoryOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-absl::Status WriteAndSync(const std::string& path, absl::Span<const uint8_t> bytes) {
-  Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file.ok()) return ErrnoError(path, "create");
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = write(file.get(), bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoError(path, absl::StrCat("write at byte ", done));
-    done += static_cast<size_t>(n);
-  }
-  if (fsync(file.get()) != 0) return ErrnoError(path, "sync");
-  if (!file.Close()) return ErrnoError(path, "close");
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -89,23 +64,17 @@ absl::StatusOr<std::vector<uint8_t>> ReadFile(const std::string& path, absl::str
   return bytes;
 }
 
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  absl::StatusOr<std::vector<uint8_t>> bytes = ReadFile(path, "check the path");
+  if (!bytes.ok()) return bytes.status();
+  return std::string(bytes->begin(), bytes->end());
+}
+
 absl::Status WriteFileAtomically(const std::string& path, absl::Span<const uint8_t> bytes) {
-  const std::string temporary = absl::StrCat(path, ".tmp.", getpid());
-  absl::Status written = WriteAndSync(temporary, bytes);
-  if (written.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
-    written = ErrnoError(path, absl::StrCat("rename ", temporary, " to it"));
-  }
-  if (!written.ok()) {
-    unlink(temporary.c_str());
-    return written;
-  }
-  const std::string directory = DirectoryOf(path);
-  Descriptor parent(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent.ok()) return ErrnoError(directory, "open");
-  // Some file systems cannot sync a directory and say EINVAL; the rename is then as durable as it
-  // gets.
-  if (fsync(parent.get()) != 0 && errno != EINVAL) return ErrnoError(directory, "sync");
-  return absl::OkStatus();
+  absl::StatusOr<AtomicFile> file = AtomicFile::Create(path);
+  if (!file.ok()) return file.status();
+  const absl::Status appended = file->Append(bytes.data(), static_cast<int64_t>(bytes.size()));
+  return appended.ok() ? file->Commit() : appended;
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view text) {

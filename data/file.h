@@ -1,5 +1,5 @@
-// Whole files in and out for the readers and generators of data/: a read says what to do when the
-// file is not there, and a write is never seen half done.
+// Whole files in and out: a read says what to do when the file is not there, and a write is never
+// seen half done. For what is too large to hold: data/atomic_file.h.
 #ifndef MILLRACE_DATA_FILE_H_
 #define MILLRACE_DATA_FILE_H_
 
@@ -17,6 +17,9 @@ namespace millrace {
 // All bytes of a regular file. kNotFound when there is none, with `help` behind the message: how to
 // get or generate it.
 absl::StatusOr<std::vector<uint8_t>> ReadFile(const std::string& path, absl::string_view help);
+
+// The same as text.
+absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 // Writes `path`.tmp.<process>, syncs it and renames it over `path`, then syncs the directory: after
 // a crash the old or the new content is there, and a reader never meets a part of it.

@@ -18,19 +18,19 @@
 namespace millrace {
 namespace {
 
-struct Run {
+struct DecayRun {
   int64_t begin, count;
   bool decay;
 };
 
 // The runs of the bytes that `value` covers, relative to its first element.
-std::vector<Run> DecayRuns(const KernelArgs& args, const Value& value) {
+std::vector<DecayRun> DecayRuns(const KernelArgs& args, const Value& value) {
   const int64_t n = value.numel();
   if (value.bucket < 0 || args.rank.spec == nullptr) return {{0, n, true}};
   // Sharded values hold part r of the flat bucket, wherever they lie.
   const bool part = value.sharding == Sharding::kSharded || value.own_shard;
   const int64_t first = part ? args.rank.rank % args.plan.graph.group_size(value.group) * n : 0;
-  std::vector<Run> runs;
+  std::vector<DecayRun> runs;
   for (const ParamSlot& slot : args.plan.graph.buckets()[value.bucket].slots) {
     const int64_t begin = std::max<int64_t>(0, slot.offset - first);
     const int64_t end = std::min(n, slot.offset + slot.numel - first);
@@ -67,7 +67,7 @@ class AdamKernel final : public Kernel {
     s.lr = step.lr;
     s.step = step.update;
     s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
-    for (const millrace::Run& run : runs_) {
+    for (const DecayRun& run : runs_) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
       AdamUpdate(p_ + run.begin, g_ + run.begin, m_ + run.begin, v_ + run.begin, run.count, s);
     }
@@ -75,7 +75,7 @@ class AdamKernel final : public Kernel {
   }
 
  private:
-  const std::vector<millrace::Run> runs_;
+  const std::vector<DecayRun> runs_;
   float *const p_, *const g_, *const m_, *const v_;
   const float* const coefficient_;
   AdamScalars scalars_;
@@ -102,7 +102,7 @@ class SgdKernel final : public Kernel {
     SgdScalars s = scalars_;
     s.lr = step.lr;
     s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
-    for (const millrace::Run& run : runs_) {
+    for (const DecayRun& run : runs_) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
       SgdUpdate(p_ + run.begin, g_ + run.begin, buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s);
     }
@@ -110,7 +110,7 @@ class SgdKernel final : public Kernel {
   }
 
  private:
-  const std::vector<millrace::Run> runs_;
+  const std::vector<DecayRun> runs_;
   float *const p_, *const g_;
   float* buffer_ = nullptr;
   const float* coefficient_ = nullptr;

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "data/safetensors/atomic_file.h"
+#include "data/atomic_file.h"
 #include "graph/base/status.h"
 
 namespace millrace {

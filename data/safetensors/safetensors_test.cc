@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "data/safetensors/atomic_file.h"
+#include "data/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -68,7 +68,7 @@ TEST(Safetensors, GarbageHeadersAreErrorsNotCrashes) {
 
 TEST(AtomicFile, WithoutCommitTheOldContentStaysAndNoTemporaryIsLeft) {
   const std::string folder = Temporary("atomic");
-  ASSERT_TRUE(MakeFolders(folder + "/a/b").ok());
+  ASSERT_TRUE(MakeDirectories(folder + "/a/b").ok());
   const std::string path = folder + "/a/b/file";
   ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
   {

@@ -215,22 +215,18 @@ class Checker {
     const std::string kind =
         absl::StrCat("with lr_schedule.kind ", LrSchedule::Kind_Name(s.kind()));
     const Paths on = {"lr_schedule.kind"};
-    ChangesNothing(s.kind() == LrSchedule::CONSTANT, {"lr_schedule.warmup_steps"}, kind,
+    ChangesNothing(s.kind() == LrSchedule::CONSTANT,
+                   {"lr_schedule.warmup_steps", "lr_schedule.warmup_type"}, kind,
                    "set lr_schedule.kind to WARMUP", on);
     ChangesNothing(s.kind() == LrSchedule::CONSTANT || s.kind() == LrSchedule::WARMUP,
                    {"lr_schedule.total_steps"}, kind,
                    "set lr_schedule.kind to WARMUP_DECAY or WARMUP_COSINE", on);
     ChangesNothing(s.kind() == LrSchedule::CONSTANT || s.kind() == LrSchedule::WARMUP_COSINE,
-                   {"lr_schedule.warmup_min_lr", "lr_schedule.warmup_type"}, kind,
+                   {"lr_schedule.warmup_min_lr"}, kind,
                    "set lr_schedule.kind to WARMUP or WARMUP_DECAY", on);
     ChangesNothing(s.kind() != LrSchedule::WARMUP_COSINE,
                    {"lr_schedule.warmup_min_ratio", "lr_schedule.cos_min_ratio"}, kind,
                    "set lr_schedule.kind to WARMUP_COSINE", on);
-    if (s.kind() == LrSchedule::WARMUP_DECAY || s.kind() == LrSchedule::WARMUP_COSINE) {
-      const int64_t total = s.total_steps() > 0 ? s.total_steps() : m_.train().steps();
-      Range(total <= 0 || s.warmup_steps() <= total, "lr_schedule.warmup_steps",
-            absl::StrCat("at most the steps of the whole schedule, ", total));
-    }
   }
 
   void TrainRanges() {

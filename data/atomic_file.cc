@@ -1,4 +1,4 @@
-#include "data/safetensors/atomic_file.h"
+#include "data/atomic_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -89,48 +89,11 @@ absl::Status AtomicFile::Commit() {
   return SyncFolder(FolderOf(path_));
 }
 
-absl::Status WriteFileAtomically(const std::string& path, absl::string_view content) {
-  ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-  RETURN_IF_ERROR(file.Append(content.data(), static_cast<int64_t>(content.size())));
-  return file.Commit();
-}
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(path, "cannot open");
-  std::string content;
-  char block[1 << 16];
-  while (true) {
-    const ssize_t n = read(fd, block, sizeof(block));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const absl::Status status = ErrnoStatus(path, "cannot read");
-      close(fd);
-      return status;
-    }
-    if (n == 0) break;
-    content.append(block, static_cast<size_t>(n));
-  }
-  close(fd);
-  return content;
-}
-
-absl::Status MakeFolders(const std::string& path) {
-  for (size_t i = 1; i <= path.size(); ++i) {
-    if (i < path.size() && path[i] != '/') continue;
-    const std::string part = path.substr(0, i);
-    if (mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) return ErrnoStatus(part, "cannot create the folder");
-  }
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0) return ErrnoStatus(path, "cannot create the folder");
-  if (!S_ISDIR(info.st_mode)) return absl::FailedPreconditionError(absl::StrCat(path, ": exists and is not a folder"));
-  return absl::OkStatus();
-}
-
 absl::Status SyncFolder(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return ErrnoStatus(path, "cannot open the folder");
-  const bool ok = fsync(fd) == 0;
+  // Some file systems cannot sync a folder and say EINVAL; the rename is then as durable as it gets.
+  const bool ok = fsync(fd) == 0 || errno == EINVAL;
   close(fd);
   return ok ? absl::OkStatus() : ErrnoStatus(path, "cannot sync the folder");
 }

@@ -5,8 +5,8 @@
 //   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create("out/metrics.json"));
 //   RETURN_IF_ERROR(file.Append(text.data(), text.size()));
 //   return file.Commit();
-#ifndef MILLRACE_DATA_SAFETENSORS_ATOMIC_FILE_H_
-#define MILLRACE_DATA_SAFETENSORS_ATOMIC_FILE_H_
+#ifndef MILLRACE_DATA_ATOMIC_FILE_H_
+#define MILLRACE_DATA_ATOMIC_FILE_H_
 
 #include <cstdint>
 #include <string>
@@ -33,13 +33,9 @@ class AtomicFile {
   int fd_ = -1;
 };
 
-absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
-absl::StatusOr<std::string> ReadFile(const std::string& path);
-// As mkdir -p.
-absl::Status MakeFolders(const std::string& path);
 // Flushes a folder's entries (renames, new files) to storage.
 absl::Status SyncFolder(const std::string& path);
 
 }  // namespace millrace
 
-#endif  // MILLRACE_DATA_SAFETENSORS_ATOMIC_FILE_H_
+#endif  // MILLRACE_DATA_ATOMIC_FILE_H_

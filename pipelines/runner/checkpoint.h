@@ -1,0 +1,50 @@
+// Checkpoints: a folder per saved step that appears whole or not at all.
+//
+//   <run>/checkpoints/step-00000020/
+//     model.safetensors       parameters under the public checkpoint's names
+//     optimizer.safetensors   exp_avg.<name>, exp_avg_sq.<name> or momentum.<name>
+//     state.json              step, position in the data, seed, optimizer, fingerprint of the weights
+//
+// Everything is written into a folder with a temporary name, synced and renamed; only then are the oldest
+// beyond `keep` deleted. Random numbers are functions of (seed, epoch, sample) or (seed, name), so seed and
+// position are the whole random state; the learning rate is a function of the step. Tensors are stored whole,
+// so a checkpoint loads under any ZeRO stage and world size.
+#ifndef MILLRACE_PIPELINES_RUNNER_CHECKPOINT_H_
+#define MILLRACE_PIPELINES_RUNNER_CHECKPOINT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "pipelines/runner/model_state.h"
+
+namespace millrace {
+
+// Where a run stands, apart from its tensors.
+struct RunPosition {
+  int64_t step = 0;   // finished optimizer steps
+  int64_t epoch = 0;  // the next global batch is `batch` of `epoch`
+  int64_t batch = 0;
+  int64_t seed = 0;
+  int64_t global_batch = 0;
+  std::string pipeline;   // name, for the reader
+  std::string optimizer;  // "ADAMW"; states of one optimizer mean nothing to another
+};
+
+// Writes the checkpoint of `position.step` under `folder` and deletes all but the newest `keep`. Returns its path.
+absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const ModelState& state,
+                                           const RunPosition& position, int keep);
+
+// Loads tensors into `state` and returns the position. `path` is a step folder, or a folder of them (the newest
+// is taken). Every missing, surplus or misshapen tensor is reported, all at once; nothing is changed then.
+absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path, const ModelState& state);
+
+// The newest complete step folder under `folder`; kNotFound names the folder and says what was looked for.
+absl::StatusOr<std::string> NewestCheckpoint(const std::string& folder);
+
+// Parameters alone, by name, from a safetensors file.
+absl::Status LoadWeights(const std::string& file, const ModelState& state);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_PIPELINES_RUNNER_CHECKPOINT_H_

@@ -1,0 +1,137 @@
+#include "pipelines/runner/compiled.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/base/status.h"
+#include "graph/lower/lower.h"
+#include "graph/plan/planner.h"
+#include "models/probe.h"
+
+namespace millrace {
+namespace {
+
+Attrs ModelArgs(const Model& model) {
+  Attrs attrs;
+  for (const Arg& arg : model.arg()) {
+    switch (arg.value_case()) {
+      case Arg::kI:
+        attrs[arg.name()] = static_cast<int64_t>(arg.i());
+        break;
+      case Arg::kF:
+        attrs[arg.name()] = arg.f();
+        break;
+      case Arg::kS:
+        attrs[arg.name()] = arg.s();
+        break;
+      case Arg::kB:
+        attrs[arg.name()] = arg.b();
+        break;
+      default:
+        break;
+    }
+  }
+  return attrs;
+}
+
+absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded, const std::vector<std::string>& folders,
+                                    Findings& findings) {
+  const std::string& name = loaded.proto.machine();
+  std::vector<std::string> all = folders;
+  all.push_back(loaded.file.substr(0, loaded.file.rfind('/')));
+  for (const std::string& wanted : {name, name + ".textproto"}) {
+    const absl::StatusOr<std::string> path = ResolvePath(wanted, all);
+    if (path.ok() && absl::EndsWith(*path, ".textproto")) return LoadMachine(*path, findings);
+  }
+  findings.Add(loaded.At("machine", "machine",
+                         absl::StrCat("no machine '", name, "': looked for ", name, ".textproto in ",
+                                      absl::StrJoin(all, ", ")),
+                         "a name from pipelines/machines, or a path to a machine textproto"));
+  return findings.ToStatus();
+}
+
+// A status about one setting, as a finding at its place.
+absl::Status Complain(const LoadedPipeline& loaded, absl::string_view path, const std::string& check,
+                      const absl::Status& status, Findings& findings) {
+  findings.Add(loaded.At(path, check, std::string(status.message())));
+  return findings.ToStatus();
+}
+
+ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
+  ImageNeeds needs;
+  if (images.shape.size() == 4) {
+    needs.channels = images.shape[1];
+    needs.height = images.shape[2];
+    needs.width = images.shape[3];
+  }
+  needs.classes = classes;
+  return needs;
+}
+
+absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
+  Attrs args = ModelArgs(p.model());
+  if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
+  absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
+  if (!model.ok()) return Complain(c.loaded, "model", "model", model.status(), findings);
+  c.model = *std::move(model);
+  ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
+  const StageSpec& head = c.spec.stages.back();
+  c.image_needs = NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+
+  LowerOptions options = FromPipeline(p);
+  ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
+  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
+  if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
+  c.plan = *std::move(plan);
+
+  c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
+  ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args, c.eval_batch));
+  ASSIGN_OR_RETURN(c.eval_spec, Probe(c.eval_model, {.threads = p.runtime().threads_per_rank()}));
+  options.kind = StepKind::kEvaluate;
+  ASSIGN_OR_RETURN(Graph evaluate, Lower(c.eval_spec, options));
+  absl::StatusOr<Plan> eval_plan = MakePlan(std::move(evaluate), c.machine, plan_options);
+  if (!eval_plan.ok()) return Complain(c.loaded, "train.eval_batch", "plan", eval_plan.status(), findings);
+  c.eval_plan = *std::move(eval_plan);
+  return absl::OkStatus();
+}
+
+// The images that a hand-written step's load_batch delivers.
+absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
+  const Graph& graph = *c.loaded.graph;
+  for (const Node& node : graph.nodes()) {
+    if (node.op != "load_batch") continue;
+    const Value& images = graph.values()[node.outputs[0]];
+    if (images.shape.size() != 4 || images.shape[0] != p.train().micro_batch()) {
+      findings.Add(c.loaded.At("train.micro_batch", "batch",
+                               absl::StrCat("node '", node.name, "' delivers images [",
+                                            absl::StrJoin(images.shape, ", "), "], expected [train.micro_batch = ",
+                                            p.train().micro_batch(), ", channels, height, width]")));
+      return findings.ToStatus();
+    }
+    c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
+  }
+  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
+  if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
+  c.plan = *std::move(plan);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded, const std::vector<std::string>& machine_folders,
+                                         Findings& findings) {
+  CompiledPipeline c;
+  c.loaded = std::move(loaded);
+  ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
+  c.has_model = !c.loaded.graph.has_value();
+  RETURN_IF_ERROR(c.has_model ? CompileModel(c, findings) : CompileGraph(c, findings));
+  return c;
+}
+
+}  // namespace millrace

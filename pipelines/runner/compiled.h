@@ -1,0 +1,44 @@
+// From a pipeline's text to plans that can run: model built and probed, step lowered (or read from the text),
+// planned for its machine. Nothing of the model is allocated here; planning a model of any size is cheap.
+//
+//   Findings findings;
+//   absl::StatusOr<CompiledPipeline> c = Compile(loaded, {"pipelines/machines"}, findings);
+//   if (!c.ok()) std::cerr << findings.ToText();        // every mistake with file, line and column
+#ifndef MILLRACE_PIPELINES_RUNNER_COMPILED_H_
+#define MILLRACE_PIPELINES_RUNNER_COMPILED_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "graph/base/findings.h"
+#include "graph/ir/machine.pb.h"
+#include "graph/ir/model_spec.h"
+#include "graph/ir/pipeline_text.h"
+#include "graph/plan/plan.h"
+#include "models/model.h"
+#include "pipelines/runner/batches.h"
+
+namespace millrace {
+
+struct CompiledPipeline {
+  LoadedPipeline loaded;
+  Machine machine;
+  bool has_model = false;            // false: the step is written by hand, and there is no evaluation
+  ModelDef model, eval_model;        // of train.micro_batch and of train.eval_batch samples
+  ModelSpec spec, eval_spec;
+  ImageNeeds image_needs;
+  int64_t eval_batch = 0;
+  Plan plan;
+  std::optional<Plan> eval_plan;     // has_model only
+};
+
+// `machine_folders`: where `machine: "name"` is looked for as name.textproto.
+absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded, const std::vector<std::string>& machine_folders,
+                                         Findings& findings);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_PIPELINES_RUNNER_COMPILED_H_

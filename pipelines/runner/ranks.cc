@@ -1,0 +1,96 @@
+#include "pipelines/runner/ranks.h"
+
+#include <ATen/Parallel.h>
+#include <c10/util/Flags.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "dist/in_process.h"
+#include "graph/base/status.h"
+#include "models/allocator.h"
+
+namespace millrace {
+
+absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks, int threads_per_rank) {
+  std::vector<int> ids;
+  for (int r = 0; r < ranks; ++r) ids.push_back(r);
+  // The OpenMP team's size is a setting of each thread.
+  return ComputeThreads::Create(ids, [threads_per_rank](int) { at::set_num_threads(threads_per_rank); });
+}
+
+absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options) {
+  const Plan& plan = *options.plan;
+  std::unique_ptr<Ranks> ranks(new Ranks);
+  for (int r = 0; r < plan.world_size; ++r) {
+    ASSIGN_OR_RETURN(RankBuffers buffers, RankBuffers::Create(plan, r, options.arenas[r]));
+    ranks->buffers_.push_back(std::move(buffers));
+    auto context = std::make_unique<RankContext>();
+    context->rank = r;
+    context->batches = options.batches;
+    context->spec = options.spec;
+    context->optimizer = options.optimizer;
+    if (options.model != nullptr) {
+      ranks->models_.push_back(std::make_unique<ModelRuntime>(*options.model, *options.spec));
+      context->model = ranks->models_.back().get();
+    }
+    ranks->contexts_.push_back(std::move(context));
+  }
+  for (const auto& [name, size] : plan.graph.groups()) {
+    if (size <= 1) continue;
+    InProcessOptions group;
+    group.name = name;
+    group.execution =
+        options.reference ? InProcessOptions::Execution::kInline : InProcessOptions::Execution::kThreaded;
+    ASSIGN_OR_RETURN(auto members, InProcessGroup::Create(size, group));
+    for (int r = 0; r < size; ++r) ranks->contexts_[r]->groups[name] = members[r].get();
+    ranks->groups_.push_back(std::move(members));
+  }
+  std::vector<RankKernels> kernels;
+  for (int r = 0; r < plan.world_size; ++r) {
+    ASSIGN_OR_RETURN(RankKernels made,
+                     MakeKernels(plan, r, ranks->buffers_[r], RegistryFactory(ranks->contexts_[r].get())));
+    kernels.push_back(std::move(made));
+  }
+  ExecutorOptions executor;
+  executor.threads = options.threads;
+  executor.stuck_seconds = options.stuck_seconds;
+  executor.recorder = options.recorder;
+  Ranks* self = ranks.get();
+  executor.abort_communication = [self](const absl::Status& why) {
+    for (auto& members : self->groups_) members[0]->Abort(why);
+  };
+  executor.describe_communication = [self] {
+    std::string text;
+    for (const auto& members : self->groups_) text += members[0]->Describe();
+    return text;
+  };
+  ASSIGN_OR_RETURN(ranks->executor_, options.reference
+                                         ? MakeReferenceExecutor(plan, std::move(kernels), std::move(executor))
+                                         : MakeFlowGraphExecutor(plan, std::move(kernels), std::move(executor)));
+  return ranks;
+}
+
+absl::Status Ranks::RunStep(int64_t step, const StepScalars& scalars) {
+  return executor_->RunStep(StepContext{step, &scalars});
+}
+
+std::vector<const RankBuffers*> Ranks::all_buffers() const {
+  std::vector<const RankBuffers*> all;
+  for (const RankBuffers& b : buffers_) all.push_back(&b);
+  return all;
+}
+
+int64_t Ranks::unplanned_allocations() const {
+  int64_t n = 0;
+  for (const auto& model : models_) n += model->mismatches();
+  return n;
+}
+
+int64_t Ranks::unplanned_bytes() const {
+  int64_t n = 0;
+  for (const auto& model : models_) n = std::max(n, model->unplanned_bytes());
+  return n;
+}
+
+}  // namespace millrace

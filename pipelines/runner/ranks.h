@@ -1,0 +1,58 @@
+// The ranks of this process at work: arenas, communicators, kernels and the executor of one plan. Training and
+// evaluation each have one, on the same arenas and compute threads.
+#ifndef MILLRACE_PIPELINES_RUNNER_RANKS_H_
+#define MILLRACE_PIPELINES_RUNNER_RANKS_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "graph/runtime/buffers.h"
+#include "graph/runtime/compute_threads.h"
+#include "graph/runtime/executor.h"
+#include "ops/kernel_registry.h"
+#include "ops/model_runtime.h"
+
+namespace millrace {
+
+struct RanksOptions {
+  const Plan* plan = nullptr;
+  std::vector<std::shared_ptr<RankArenas>> arenas;  // one per rank
+  std::shared_ptr<ComputeThreads> threads;          // null with the reference executor
+  bool reference = false;
+  double stuck_seconds = 120;
+  TraceRecorder* recorder = nullptr;
+  BatchSource* batches = nullptr;
+  const ModelDef* model = nullptr;  // null for hand-written steps
+  const ModelSpec* spec = nullptr;
+  OptimizerSettings optimizer;
+};
+
+class Ranks {
+ public:
+  static absl::StatusOr<std::unique_ptr<Ranks>> Create(const RanksOptions& options);
+
+  absl::Status RunStep(int64_t step, const StepScalars& scalars);
+  const RankBuffers& buffers(int rank) const { return buffers_[rank]; }
+  std::vector<const RankBuffers*> all_buffers() const;
+  int size() const { return static_cast<int>(buffers_.size()); }
+  // Sums and maxima over the ranks; see ModelRuntime.
+  int64_t unplanned_allocations() const;
+  int64_t unplanned_bytes() const;  // of the rank that had most
+
+ private:
+  Ranks() = default;
+  // In order of construction: kernels point to contexts, contexts to communicators and runtimes.
+  std::vector<std::vector<std::unique_ptr<Communicator>>> groups_;
+  std::vector<std::unique_ptr<ModelRuntime>> models_;
+  std::vector<std::unique_ptr<RankContext>> contexts_;
+  std::vector<RankBuffers> buffers_;
+  std::unique_ptr<Executor> executor_;
+};
+
+// A compute thread per rank, each with `threads_per_rank` threads for LibTorch's operators.
+absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks, int threads_per_rank);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_PIPELINES_RUNNER_RANKS_H_

@@ -1,0 +1,364 @@
+#include "pipelines/runner/trainer.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "data/file.h"
+#include "graph/base/status.h"
+#include "graph/trace/chrome.h"
+#include "graph/trace/recorder.h"
+#include "models/allocator.h"
+#include "pipelines/runner/batches.h"
+#include "pipelines/runner/checkpoint.h"
+#include "pipelines/runner/evaluator.h"
+#include "pipelines/runner/interrupt.h"
+#include "pipelines/runner/lr_schedule.h"
+#include "pipelines/runner/model_state.h"
+#include "pipelines/runner/ranks.h"
+
+namespace millrace {
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+using SteadyClock = std::chrono::steady_clock;
+
+// Since the process was started (Linux: field 22 of /proc/self/stat, in clock ticks since boot).
+double SecondsSinceProcessStart() {
+  std::ifstream file("/proc/self/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const size_t after_name = text.rfind(')');
+  if (after_name == std::string::npos) return 0;
+  std::istringstream fields(text.substr(after_name + 1));
+  std::string skip;
+  for (int i = 3; i < 22; ++i) fields >> skip;
+  double ticks = 0;
+  fields >> ticks;
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 -
+         ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double Median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
+  return v[v.size() / 2];
+}
+
+LrScheduleOptions ScheduleOf(const Pipeline& p, int64_t total_steps) {
+  LrScheduleOptions o;
+  o.lr = p.optimizer().lr();
+  const LrSchedule_Kind kind = p.lr_schedule().kind();
+  switch (kind) {
+    case LrSchedule_Kind_WARMUP:
+      o.kind = LrScheduleOptions::Kind::kWarmup;
+      break;
+    case LrSchedule_Kind_WARMUP_DECAY:
+      o.kind = LrScheduleOptions::Kind::kWarmupDecay;
+      break;
+    case LrSchedule_Kind_WARMUP_COSINE:
+      o.kind = LrScheduleOptions::Kind::kWarmupCosine;
+      break;
+    default:
+      break;
+  }
+  o.warmup_min_lr = p.lr_schedule().warmup_min_lr();
+  o.warmup_min_ratio = p.lr_schedule().warmup_min_ratio();
+  o.cos_min_ratio = p.lr_schedule().cos_min_ratio();
+  o.warmup_steps = p.lr_schedule().warmup_steps();
+  o.total_steps = p.lr_schedule().total_steps() > 0 ? p.lr_schedule().total_steps() : total_steps;
+  o.linear_warmup = p.lr_schedule().warmup_type() == LrSchedule::LINEAR;
+  return o;
+}
+
+}  // namespace
+
+OptimizerSettings SettingsOf(const Optimizer& o) {
+  OptimizerSettings s;
+  s.beta1 = o.beta1();
+  s.beta2 = o.beta2();
+  s.eps = o.eps();
+  s.weight_decay = o.weight_decay();
+  s.momentum = o.momentum();
+  s.nesterov = o.nesterov();
+  return s;
+}
+
+namespace {
+
+class InProcessTrainer final : public Trainer {
+ public:
+  InProcessTrainer(const CompiledPipeline& compiled, const RunOptions& options)
+      : c_(compiled), p_(compiled.loaded.proto), options_(options) {}
+
+  absl::Status Prepare();
+  absl::StatusOr<RunResult> Run() override;
+
+ private:
+  absl::Status OpenLoader(const OpenedData& data);
+  absl::Status AllocateRanks();
+  absl::StatusOr<StepMetrics> Step(int64_t step);
+  absl::Status Evaluate(int64_t step, RunResult* result);
+  absl::Status Save(int64_t step, RunResult* result);
+  absl::Status WriteTrace(RunResult* result);
+  void Conclude(int64_t step, RunResult* result);
+
+  const CompiledPipeline& c_;
+  const Pipeline& p_;
+  const RunOptions options_;
+  std::unique_ptr<TrainBatches> batches_;
+  std::unique_ptr<EvalBatches> eval_batches_;
+  TraceRecorder recorder_;
+  std::unique_ptr<Ranks> train_, evaluate_;
+  std::unique_ptr<ModelState> state_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<LrScheduler> schedule_;
+  std::vector<ValueId> loss_values_;
+  ValueId norm_value_ = -1;
+  int64_t total_steps_ = 0, first_step_ = 0;
+  LoaderState loader_start_;
+};
+
+absl::Status InProcessTrainer::Prepare() {
+  InstallAllocators();
+  ASSIGN_OR_RETURN(OpenedData data, OpenData(p_, c_.image_needs, options_.data_folders));
+  RETURN_IF_ERROR(OpenLoader(data));
+  RETURN_IF_ERROR(AllocateRanks());
+  if (c_.has_model) {
+    state_ = std::make_unique<ModelState>(ModelState::OfModel(c_.plan, c_.spec, train_->all_buffers()));
+  } else {
+    state_ = std::make_unique<ModelState>(ModelState::OfGraph(c_.plan, p_.graph(), train_->all_buffers()));
+  }
+  for (ValueId v = 0; v < static_cast<ValueId>(c_.plan.graph.values().size()); ++v) {
+    const Value& value = c_.plan.graph.values()[v];
+    if (value.name == "loss" || value.name.rfind("loss/", 0) == 0) loss_values_.push_back(v);
+    if (c_.plan.graph.producer(v) >= 0 && c_.plan.graph.nodes()[c_.plan.graph.producer(v)].op == "clip_coefficient") {
+      norm_value_ = v;
+    }
+  }
+  total_steps_ = p_.train().epochs() > 0 ? p_.train().epochs() * batches_->loader().batches_per_epoch()
+                                         : p_.train().steps();
+  schedule_ = std::make_unique<LrScheduler>(ScheduleOf(p_, total_steps_));
+  state_->Initialise(static_cast<uint64_t>(p_.train().seed()));
+  if (p_.checkpoint().has_init_from()) {
+    RETURN_IF_ERROR(LoadWeights(FindFile(p_.checkpoint().init_from(), options_.data_folders), *state_));
+  }
+  if (options_.resume) {
+    const std::string from =
+        options_.resume_from.empty() ? options_.run_folder + "/checkpoints" : options_.resume_from;
+    ASSIGN_OR_RETURN(const RunPosition position, LoadCheckpoint(from, *state_));
+    if (position.optimizer != Optimizer::Kind_Name(p_.optimizer().kind())) {
+      return absl::InvalidArgumentError(absl::StrCat(from, ": was trained with ", position.optimizer,
+                                                     ", the pipeline has optimizer.kind: ",
+                                                     Optimizer::Kind_Name(p_.optimizer().kind())));
+    }
+    if (position.seed != p_.train().seed() || position.global_batch != batches_->loader().global_batch()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(from, ": has seed ", position.seed, " and global batch ", position.global_batch,
+                       ", the pipeline ", p_.train().seed(), " and ", batches_->loader().global_batch(),
+                       "; resuming would not see the same data (load only the weights with checkpoint.init_from)"));
+    }
+    first_step_ = position.step;
+    loader_start_ = {position.epoch, position.batch};
+    RETURN_IF_ERROR(batches_->loader().Seek(loader_start_));
+  }
+  RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
+  ASSIGN_OR_RETURN(metrics_, MetricsFile::Open(options_.run_folder + "/metrics.jsonl", first_step_));
+  return absl::OkStatus();
+}
+
+absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
+  LoaderOptions loader;
+  loader.split = {p_.train().micro_batch(), static_cast<int>(p_.train().accumulation()), c_.plan.world_size};
+  loader.seed = static_cast<uint64_t>(p_.train().seed());
+  loader.shuffle = p_.data().shuffle();
+  loader.threads = p_.data().threads();
+  loader.prefetch = p_.data().prefetch_batches();
+  loader.augment = data.augment;
+  ASSIGN_OR_RETURN(std::unique_ptr<Loader> made, Loader::Create(data.train, loader));
+  batches_ = std::make_unique<TrainBatches>(std::move(made));
+  if (data.evaluate != nullptr && c_.has_model) {
+    ASSIGN_OR_RETURN(eval_batches_,
+                     EvalBatches::Create(data.evaluate, data.augment, c_.eval_batch, c_.plan.world_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status InProcessTrainer::AllocateRanks() {
+  std::vector<const Plan*> plans = {&c_.plan};
+  if (eval_batches_ != nullptr) plans.push_back(&*c_.eval_plan);
+  RanksOptions o;
+  o.plan = &c_.plan;
+  o.reference = p_.runtime().executor() == Runtime::REFERENCE;
+  o.stuck_seconds = p_.runtime().stuck_seconds();
+  o.recorder = &recorder_;
+  o.batches = batches_.get();
+  o.model = c_.has_model ? &c_.model : nullptr;
+  o.spec = c_.has_model ? &c_.spec : nullptr;
+  o.optimizer = SettingsOf(p_.optimizer());
+  for (int r = 0; r < c_.plan.world_size; ++r) {
+    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r));
+    o.arenas.push_back(std::move(arenas));
+  }
+  if (!o.reference) {
+    ASSIGN_OR_RETURN(o.threads, MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
+  }
+  ASSIGN_OR_RETURN(train_, Ranks::Create(o));
+  if (eval_batches_ != nullptr) {
+    o.plan = &*c_.eval_plan;
+    o.recorder = nullptr;
+    o.batches = eval_batches_.get();
+    o.model = &c_.eval_model;
+    o.spec = &c_.eval_spec;
+    ASSIGN_OR_RETURN(evaluate_, Ranks::Create(o));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
+  StepMetrics m;
+  m.step = step;
+  m.epoch = (step - 1) / batches_->loader().batches_per_epoch();
+  m.lr = schedule_->AfterSteps(step - 1);
+  const auto begin = SteadyClock::now();
+  RETURN_IF_ERROR(train_->RunStep(step, {m.lr, step}));
+  m.step_seconds = Seconds(SteadyClock::now() - begin).count();
+  m.samples_per_second = static_cast<double>(batches_->loader().global_batch()) / m.step_seconds;
+  for (int r = 0; r < train_->size(); ++r) {
+    for (ValueId v : loss_values_) m.loss += *train_->buffers(r).as<float>(v);
+  }
+  m.loss /= static_cast<double>(std::max<size_t>(1, train_->size() * loss_values_.size()));
+  if (norm_value_ >= 0) m.grad_norm = train_->buffers(0).as<float>(norm_value_)[1];
+  return m;
+}
+
+absl::Status InProcessTrainer::Evaluate(int64_t step, RunResult* result) {
+  if (evaluate_ == nullptr || (result->evaluated && result->metrics.step == step)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(result->metrics, EvaluateOnce(*evaluate_, *c_.eval_plan, eval_batches_.get()));
+  result->metrics.step = step;
+  result->evaluated = true;
+  return metrics_->Write(result->metrics);
+}
+
+absl::Status InProcessTrainer::Save(int64_t step, RunResult* result) {
+  if (!p_.checkpoint().save()) return absl::OkStatus();
+  RunPosition position;
+  position.step = step;
+  const LoaderState next = batches_->loader().After(loader_start_, step - first_step_);
+  position.epoch = next.epoch;
+  position.batch = next.batch;
+  position.seed = p_.train().seed();
+  position.global_batch = batches_->loader().global_batch();
+  position.pipeline = p_.name();
+  position.optimizer = Optimizer::Kind_Name(p_.optimizer().kind());
+  ASSIGN_OR_RETURN(result->checkpoint_path, SaveCheckpoint(options_.run_folder + "/checkpoints", *state_, position,
+                                                           p_.checkpoint().keep()));
+  return absl::OkStatus();
+}
+
+absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
+  const int keep = p_.runtime().trace_steps();
+  if (keep == 0) return absl::OkStatus();
+  Trace trace = recorder_.Collect(c_.plan, p_.name());
+  if (static_cast<int>(trace.steps.size()) > keep) {
+    const int64_t from = trace.steps[trace.steps.size() - keep].begin_ns;
+    trace.steps.erase(trace.steps.begin(), trace.steps.end() - keep);
+    trace.spans.erase(std::remove_if(trace.spans.begin(), trace.spans.end(),
+                                     [from](const Span& s) { return s.begin_ns < from; }),
+                      trace.spans.end());
+  }
+  result->trace_path = options_.run_folder + "/trace.json";
+  return WriteFileAtomically(result->trace_path, ChromeTraceJson({&trace}));
+}
+
+void InProcessTrainer::Conclude(int64_t step, RunResult* result) {
+  result->last_step = step;
+  result->weights_sha256 = state_->WeightsSha256();
+  result->simulated_step_seconds = options_.simulated_step_seconds;
+  result->metrics_path = metrics_->path();
+  const auto take = [&](const Plan& plan, const Ranks& ranks) {
+    for (int t = 0; t < kTiers; ++t) {
+      for (const RankPlan& rank : plan.rank_plans) {
+        result->peak_bytes_predicted[t] = std::max(result->peak_bytes_predicted[t], rank.arena_bytes[t]);
+      }
+      for (int r = 0; r < ranks.size(); ++r) {
+        const int64_t bytes = ranks.buffers(r).arenas()->bytes(static_cast<Tier>(t));
+        result->peak_bytes_measured[t] = std::max(result->peak_bytes_measured[t], bytes);
+      }
+    }
+    result->unplanned_allocations += ranks.unplanned_allocations();
+  };
+  take(c_.plan, *train_);
+  int64_t unplanned = train_->unplanned_bytes();
+  if (evaluate_ != nullptr) {
+    take(*c_.eval_plan, *evaluate_);
+    unplanned = std::max(unplanned, evaluate_->unplanned_bytes());
+  }
+  result->peak_bytes_measured[static_cast<int>(Tier::kDevice)] += unplanned;
+}
+
+absl::StatusOr<RunResult> InProcessTrainer::Run() {
+  CatchInterrupts();
+  RunResult result;
+  std::vector<double> seconds;
+  ProgressLine progress(total_steps_, first_step_,
+                        absl::StrFormat("device %.1f MiB", c_.plan.rank_plans[0].arena_bytes[0] / 1048576.0),
+                        options_.quiet);
+  int64_t step = first_step_;
+  while (step < total_steps_ && !InterruptRequested()) {
+    ASSIGN_OR_RETURN(const StepMetrics m, Step(++step));
+    seconds.push_back(m.step_seconds);
+    if (seconds.size() == 1) {
+      result.seconds_to_first_step = SecondsSinceProcessStart();
+      result.loss_first = m.loss;
+    }
+    result.loss_last = m.loss;
+    if (options_.keep_losses) result.losses.push_back(m.loss);
+    if (step % std::max<int64_t>(1, p_.train().log_every()) == 0 || step == total_steps_) {
+      RETURN_IF_ERROR(metrics_->Write(m));
+    }
+    progress.Update(m);
+    if (p_.train().eval_every() > 0 && step % p_.train().eval_every() == 0) {
+      RETURN_IF_ERROR(Evaluate(step, &result));
+      if (result.evaluated) {
+        progress.Say(absl::StrFormat("step %d  evaluation: loss %.4f  top-1 %.4f  top-5 %.4f", step,
+                                     result.metrics.loss, result.metrics.top1, result.metrics.top5));
+      }
+    }
+    if (p_.checkpoint().every() > 0 && step % p_.checkpoint().every() == 0) RETURN_IF_ERROR(Save(step, &result));
+  }
+  progress.Finish();
+  result.steps = step - first_step_;
+  result.interrupted = step < total_steps_;
+  // The first steps touch fresh memory; a median over the rest is what a long run sees.
+  if (seconds.size() > 4) seconds.erase(seconds.begin(), seconds.begin() + 2);
+  result.step_seconds_median = Median(seconds);
+  if (result.step_seconds_median > 0) {
+    result.samples_per_second = static_cast<double>(batches_->loader().global_batch()) / result.step_seconds_median;
+  }
+  if (!result.interrupted) RETURN_IF_ERROR(Evaluate(step, &result));
+  RETURN_IF_ERROR(Save(step, &result));
+  RETURN_IF_ERROR(WriteTrace(&result));
+  Conclude(step, &result);
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const CompiledPipeline& compiled, const RunOptions& options) {
+  auto trainer = std::make_unique<InProcessTrainer>(compiled, options);
+  RETURN_IF_ERROR(trainer->Prepare());
+  return std::unique_ptr<Trainer>(std::move(trainer));
+}
+
+}  // namespace millrace

@@ -1,0 +1,61 @@
+// Trains a compiled pipeline on in-process ranks: memory, communicators, kernels and executors are made once,
+// then the plan is run step by step, with evaluation, checkpoints, metrics and a clean stop on Ctrl-C.
+//
+//   ASSIGN_OR_RETURN(auto trainer, Trainer::Create(compiled, options));   // opens data, allocates, loads
+//   ASSIGN_OR_RETURN(RunResult result, trainer->Run());
+//
+// Create reports bad input (missing files, checkpoints that do not fit); Run fails with the step's own status:
+// kDeadlineExceeded for a stuck step, anything else for a failed one.
+#ifndef MILLRACE_PIPELINES_RUNNER_TRAINER_H_
+#define MILLRACE_PIPELINES_RUNNER_TRAINER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pipelines/runner/compiled.h"
+#include "pipelines/runner/metrics.h"
+
+namespace millrace {
+
+struct RunOptions {
+  std::vector<std::string> data_folders;  // where relative data paths are looked for
+  std::string run_folder;                 // metrics, trace, checkpoints; made when absent
+  bool resume = false;
+  std::string resume_from;  // a checkpoint, or a folder of them; "": the newest of the run folder
+  bool quiet = false;
+  bool keep_losses = false;
+  double simulated_step_seconds = 0;  // from the simulator, passed through to the result
+};
+
+struct RunResult {
+  int64_t steps = 0;        // run now
+  int64_t last_step = 0;    // of the whole training
+  double step_seconds_median = 0, samples_per_second = 0;
+  double loss_first = 0, loss_last = 0;
+  std::vector<double> losses;
+  bool evaluated = false;
+  EvalMetrics metrics;
+  std::string weights_sha256;
+  std::array<int64_t, kTiers> peak_bytes_predicted{}, peak_bytes_measured{};
+  int64_t unplanned_allocations = 0;
+  double seconds_to_first_step = 0;  // from the start of the process to the end of the first step
+  double simulated_step_seconds = 0;
+  bool interrupted = false;
+  std::string metrics_path, trace_path, checkpoint_path;
+};
+
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+  // `compiled` outlives the trainer.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const CompiledPipeline& compiled, const RunOptions& options);
+  virtual absl::StatusOr<RunResult> Run() = 0;
+};
+
+}  // namespace millrace
+
+#endif  // MILLRACE_PIPELINES_RUNNER_TRAINER_H_

@@ -1,0 +1,141 @@
+#include "tools/cli/command_line.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "graph/base/findings.h"
+
+namespace millrace {
+namespace {
+
+struct FlagSpec {
+  bool takes_value = false;
+  bool optional_value = false;            // --resume or --resume=PATH
+  std::set<std::string> verbs;            // empty: all
+  std::vector<std::string> values = {};   // the only ones allowed; empty: any
+};
+
+const std::map<std::string, FlagSpec>& Flags() {
+  static const auto* const flags = new std::map<std::string, FlagSpec>{
+      {"json", {}},
+      {"set", {true}},
+      {"quiet", {false, false, {"run"}}},
+      {"losses", {false, false, {"run"}}},
+      {"resume", {false, true, {"run"}}},
+      {"folder", {true, false, {"run"}}},
+      {"dry_run", {false, false, {"run"}}},
+      {"show_config", {false, false, {"run", "plan"}}},
+      {"format",
+       {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
+      {"summary", {false, false, {"plan"}}},
+      {"what", {true, false, {"export"}, {"graph", "plan"}}},
+      {"out", {true, false, {"export", "data"}}},
+      {"classes", {true, false, {"data"}}},
+      {"train", {true, false, {"data"}}},
+      {"test", {true, false, {"data"}}},
+      {"seed", {true, false, {"data"}}},
+  };
+  return *flags;
+}
+
+const std::vector<std::string>& Verbs() {
+  static const auto* const verbs = new std::vector<std::string>{"run",    "plan",     "verify", "simulate",
+                                                                "export", "describe", "data",   "help"};
+  return *verbs;
+}
+
+std::string Suggest(const std::string& word, const std::vector<std::string>& known, const std::string& prefix) {
+  const std::string near = Nearest(word, known);
+  return near.empty() ? absl::StrCat("known: ", absl::StrJoin(known, ", ")) : absl::StrCat("did you mean ", prefix, near);
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
+  CommandLine c;
+  Findings findings;
+  const auto complain = [&](std::string message, std::string suggestion) {
+    findings.Add({.check = "command_line", .message = std::move(message), .suggestion = std::move(suggestion)});
+  };
+  std::vector<std::string> names;
+  for (const auto& [name, spec] : Flags()) names.push_back(name);
+  std::vector<std::pair<std::string, std::string>> given;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word == "-h" || word == "--help") {
+      c.verb = "help";
+      return c;
+    }
+    if (!absl::StartsWith(word, "--") || word.size() == 2) {
+      (c.verb.empty() ? c.verb : c.arguments.emplace_back()) = word;
+      continue;
+    }
+    word = word.substr(2);
+    const size_t equal = word.find('=');
+    std::string name = word.substr(0, equal);
+    for (char& ch : name) ch = ch == '-' ? '_' : ch;  // --dry-run is --dry_run
+    const auto spec = Flags().find(name);
+    if (spec == Flags().end()) {
+      complain(absl::StrCat("unknown flag --", name), Suggest(name, names, "--"));
+      continue;
+    }
+    std::string value = equal == std::string::npos ? "" : word.substr(equal + 1);
+    if (equal == std::string::npos && spec->second.takes_value) {
+      if (i + 1 >= argc) {
+        complain(absl::StrCat("flag --", name, " needs a value"), "");
+        continue;
+      }
+      value = argv[++i];
+    } else if (equal != std::string::npos && !spec->second.takes_value && !spec->second.optional_value) {
+      complain(absl::StrCat("flag --", name, " takes no value, got '", value, "'"), "");
+    }
+    const std::vector<std::string>& allowed = spec->second.values;
+    if (!allowed.empty() && std::find(allowed.begin(), allowed.end(), value) == allowed.end()) {
+      complain(absl::StrCat("--", name, "=", value, " is not known"), Suggest(value, allowed, ""));
+    }
+    if (name == "set") {
+      c.sets.push_back(value);
+    } else {
+      c.flags[name] = value;
+    }
+  }
+  if (c.verb.empty()) {
+    complain("no verb given", absl::StrCat("one of ", absl::StrJoin(Verbs(), ", ")));
+  } else if (std::find(Verbs().begin(), Verbs().end(), c.verb) == Verbs().end()) {
+    complain(absl::StrCat("unknown verb '", c.verb, "'"), Suggest(c.verb, Verbs(), ""));
+  } else {
+    for (const auto& [name, value] : c.flags) {
+      const std::set<std::string>& verbs = Flags().at(name).verbs;
+      if (!verbs.empty() && verbs.count(c.verb) == 0) {
+        complain(absl::StrCat("flag --", name, " means nothing to '", c.verb, "'"),
+                 absl::StrCat("it belongs to ", absl::StrJoin(verbs, ", ")));
+      }
+    }
+  }
+  if (!findings.ok()) return findings.ToStatus();
+  return c;
+}
+
+std::string Usage() {
+  return R"(millrace VERB ...
+
+  run PIPELINE        plan, verify, train        --dry_run --resume[=CHECKPOINT] --folder=DIR --quiet --losses
+  plan PIPELINE       memory, communication, order of the step             --show_config --summary
+  verify PIPELINE     proves the plan: types, races, collectives, deadlock, memory, gradients
+  simulate PIPELINE   predicted step time and where it goes
+  export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]
+  describe model [NAME] | op [NAME] | pipeline PIPELINE
+  data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
+
+  every verb          --set path.to.field=value (repeated)   --json (one JSON object as the last line of stdout)
+
+PIPELINE is a textproto file or the name of one in pipelines/. Exit codes: 0 done, 2 bad input, 3 failed,
+4 stuck, 130 interrupted after a clean stop.
+)";
+}
+
+}  // namespace millrace

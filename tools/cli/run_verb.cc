@@ -1,0 +1,72 @@
+// run: plan, verify, then train. A plan that the verifier does not sign is not run.
+#include <iostream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "graph/plan/summary.h"
+#include "graph/sim/simulate.h"
+#include "graph/verify/verify.h"
+#include "pipelines/runner/trainer.h"
+#include "tools/cli/report.h"
+#include "tools/cli/verbs.h"
+
+namespace millrace {
+namespace {
+
+std::string UserPath(const Folders& folders, const std::string& path) {
+  return path.empty() || absl::StartsWith(path, "/") ? path : folders.user + "/" + path;
+}
+
+}  // namespace
+
+int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
+  int code = 0;
+  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
+  if (!c) return code;
+  if (line.Has("show_config")) std::cerr << ResolvedText(c->loaded) << "\n";
+  const VerifyResult certificate = Verify(c->plan);
+  if (!certificate.ok) {
+    std::cerr << ToText(certificate, c->plan);
+    return Fail(line, absl::InvalidArgumentError("the plan has no certificate"), certificate.findings, 2);
+  }
+  if (c->eval_plan) {
+    const VerifyResult evaluation = Verify(*c->eval_plan);
+    if (!evaluation.ok) {
+      return Fail(line, absl::InvalidArgumentError("the evaluation plan has no certificate"), evaluation.findings, 2);
+    }
+  }
+  const absl::StatusOr<SimResult> predicted = Simulate(c->plan, c->machine);
+  if (!predicted.ok()) return Fail(line, predicted.status(), Findings(), 2);
+  const bool quiet = line.Has("quiet");
+  if (!quiet) std::cerr << ToText(Summarise(c->plan)) << SimulateText(*predicted, c->plan);
+  if (line.Has("dry_run")) {
+    Json json = SimulateJson(*predicted, c->plan);
+    json["ok"] = true;
+    PrintJson(line, json.dump());
+    return 0;
+  }
+  const Pipeline& p = c->loaded.proto;
+  RunOptions options;
+  options.data_folders = {c->loaded.file.substr(0, c->loaded.file.rfind('/')), folders.repository, folders.user};
+  const std::string folder = p.checkpoint().has_folder() ? p.checkpoint().folder() : "millrace_runs/" + p.name();
+  options.run_folder = UserPath(folders, line.Get("folder", folder));
+  options.resume = line.Has("resume");
+  options.resume_from = UserPath(folders, line.Get("resume", ""));
+  options.quiet = quiet;
+  options.keep_losses = line.Has("losses");
+  options.simulated_step_seconds = predicted->step_seconds;
+  absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
+  if (!trainer.ok()) return Fail(line, trainer.status(), Findings(), ExitCode(trainer.status(), /*running=*/false));
+  const absl::StatusOr<RunResult> result = (*trainer)->Run();
+  if (!result.ok()) {
+    code = Fail(line, result.status(), Findings(), ExitCode(result.status(), /*running=*/true));
+    // A kernel that never returns would keep the destructor waiting.
+    if (code == 4) std::_Exit(code);
+    return code;
+  }
+  if (!quiet) std::cerr << RunText(*result);
+  PrintJson(line, RunJson(*result, options.keep_losses).dump());
+  return result->interrupted ? 130 : 0;
+}
+
+}  // namespace millrace

@@ -1,0 +1,211 @@
+#include "tools/cli/verbs.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "data/make_cifar.h"
+#include "graph/plan/summary.h"
+#include "graph/plan/summary_json.h"
+#include "graph/sim/simulate.h"
+#include "graph/verify/verify.h"
+#include "tools/cli/report.h"
+
+namespace millrace {
+namespace {
+
+bool Exists(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+
+// What golden files pin of a plan: no times of this machine, no hash.
+std::string GoldenSummary(const PlanSummary& summary, const SimResult& predicted) {
+  const Json full = ToJson(summary);
+  Json json;
+  for (const char* field : {"world_size", "nodes", "peak_bytes", "live_bytes_bound", "at_peak", "collectives",
+                            "comm_elements_per_rank", "parameters", "flops_per_step", "batch"}) {
+    if (full.contains(field)) json[field] = full[field];
+  }
+  json["simulated"] = {{"step_seconds", absl::StrFormat("%.4g", predicted.step_seconds)},
+                       {"over_lower_bound", absl::StrFormat("%.3f", predicted.step_seconds / predicted.lower_bound_seconds)},
+                       {"exposed_comm_seconds", absl::StrFormat("%.4g", predicted.exposed_comm_seconds)},
+                       {"hidden_comm_seconds", absl::StrFormat("%.4g", predicted.hidden_comm_seconds)}};
+  return json.dump(1) + "\n";
+}
+
+int PlanVerb(const CommandLine& line, const Folders& folders) {
+  int code = 0;
+  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
+  if (!c) return code;
+  if (line.Has("show_config")) std::cerr << ResolvedText(c->loaded) << "\n";
+  const PlanSummary summary = Summarise(c->plan);
+  if (line.Has("summary")) {
+    const absl::StatusOr<SimResult> predicted = Simulate(c->plan, c->machine);
+    if (!predicted.ok()) return Fail(line, predicted.status(), Findings(), 2);
+    std::cout << GoldenSummary(summary, *predicted);
+    return 0;
+  }
+  std::cerr << ToText(summary);
+  Json json = ToJson(summary);
+  if (c->has_model) json["parameters"] = c->spec.parameter_count();
+  const Train& train = c->loaded.proto.train();
+  json["batch"] = {{"micro", train.micro_batch()},
+                   {"accumulation", train.accumulation()},
+                   {"global", train.micro_batch() * train.accumulation() * c->plan.world_size}};
+  PrintJson(line, json.dump());
+  return 0;
+}
+
+int VerifyVerb(const CommandLine& line, const Folders& folders) {
+  int code = 0;
+  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
+  if (!c) return code;
+  const VerifyResult result = Verify(c->plan);
+  std::cerr << ToText(result, c->plan);
+  PrintJson(line, VerifyJson(result, c->plan).dump());
+  return result.ok ? 0 : 2;
+}
+
+int SimulateVerb(const CommandLine& line, const Folders& folders) {
+  int code = 0;
+  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
+  if (!c) return code;
+  const absl::StatusOr<SimResult> result = Simulate(c->plan, c->machine);
+  if (!result.ok()) return Fail(line, result.status(), Findings(), 2);
+  std::cerr << SimulateText(*result, c->plan);
+  PrintJson(line, SimulateJson(*result, c->plan).dump());
+  return 0;
+}
+
+int DataVerb(const CommandLine& line, const Folders& folders) {
+  Findings findings;
+  const auto complain = [&](std::string message, std::string help) {
+    findings.Add({.check = "command_line", .message = std::move(message), .suggestion = std::move(help)});
+  };
+  if (line.arguments != std::vector<std::string>{"make"}) complain("expected `data make`", "millrace help");
+  if (line.Get("format", "cifar100") != "cifar100") complain("data make writes --format cifar100", "");
+  if (!line.Has("out")) complain("data make needs --out DIR", "");
+  MakeCifarOptions options;
+  int64_t seed = 0;
+  int64_t classes = options.classes;
+  const std::pair<const char*, int64_t*> numbers[] = {{"train", &options.train_images},
+                                                      {"test", &options.test_images},
+                                                      {"classes", &classes},
+                                                      {"seed", &seed}};
+  for (const auto& [flag, value] : numbers) {
+    if (line.Has(flag) && (!absl::SimpleAtoi(line.Get(flag, ""), value) || *value < 0)) {
+      complain(absl::StrCat("--", flag, "=", line.Get(flag, ""), " is not a number >= 0"), "");
+    }
+  }
+  if (!findings.ok()) return Fail(line, findings.ToStatus(), findings, 2);
+  options.classes = static_cast<int>(classes);
+  options.seed = static_cast<uint64_t>(seed);
+  const std::string out = line.Get("out", "");
+  options.directory = absl::StartsWith(out, "/") ? out : folders.user + "/" + out;
+  const absl::Status status = MakeCifar(options);
+  if (!status.ok()) return Fail(line, status, Findings(), 2);
+  std::cerr << "wrote " << options.train_images << " training and " << options.test_images << " test images to "
+            << options.directory << "\n";
+  PrintJson(line, Json{{"folder", options.directory},
+                       {"train", options.train_images},
+                       {"test", options.test_images},
+                       {"classes", options.classes}}
+                      .dump());
+  return 0;
+}
+
+}  // namespace
+
+Folders FindFolders(const std::string& program) {
+  Folders folders;
+  char buffer[PATH_MAX];
+  const char* typed = std::getenv("BUILD_WORKING_DIRECTORY");  // set by `bazel run`
+  folders.user = typed != nullptr ? typed : getcwd(buffer, sizeof(buffer)) != nullptr ? buffer : ".";
+  // Under bazel the working directory is the runfiles tree, which has the repository's files; a copied
+  // binary looks upwards from where the user is.
+  std::vector<std::string> candidates = {".", program + ".runfiles/millrace", folders.user};
+  for (std::string up = folders.user; up.find('/') != std::string::npos;) {
+    up.resize(up.rfind('/'));
+    if (!up.empty()) candidates.push_back(up);
+  }
+  for (const std::string& candidate : candidates) {
+    if (Exists(candidate + "/pipelines/machines")) {
+      char* real = realpath(candidate.c_str(), buffer);
+      folders.repository = real != nullptr ? real : candidate;
+      break;
+    }
+  }
+  return folders;
+}
+
+void PrintJson(const CommandLine& line, const std::string& json) {
+  if (!line.Has("json")) return;
+  std::fflush(stderr);
+  std::printf("%s\n", json.c_str());
+  std::fflush(stdout);
+}
+
+int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code) {
+  std::cerr << (findings.ok() ? absl::StrCat("error: ", std::string(status.message())) : findings.ToText()) << "\n";
+  PrintJson(line, ErrorJson(status, findings).dump());
+  return code;
+}
+
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders, int* exit_code) {
+  Findings findings;
+  if (line.arguments.size() != 1) {
+    findings.Add({.check = "command_line",
+                  .message = absl::StrCat("'", line.verb, "' needs one pipeline, got ", line.arguments.size()),
+                  .suggestion = "a textproto file, or the name of one in pipelines/"});
+    *exit_code = Fail(line, findings.ToStatus(), findings, 2);
+    return std::nullopt;
+  }
+  const std::string& named = line.arguments[0];
+  std::vector<std::string> places = {named};
+  if (!absl::StartsWith(named, "/")) places = {folders.user + "/" + named};
+  if (!folders.repository.empty()) {
+    places.push_back(folders.repository + "/" + named);
+    places.push_back(folders.repository + "/pipelines/" + named + ".textproto");
+  }
+  std::string file = places[0];
+  for (const std::string& place : places) {
+    struct stat info;
+    if (stat(place.c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
+      file = place;
+      break;
+    }
+  }
+  absl::StatusOr<LoadedPipeline> loaded = LoadPipeline(file, line.sets, findings);
+  if (!loaded.ok()) {
+    *exit_code = Fail(line, loaded.status(), findings, 2);
+    return std::nullopt;
+  }
+  absl::StatusOr<CompiledPipeline> compiled =
+      Compile(*std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
+  if (!compiled.ok()) {
+    *exit_code = Fail(line, compiled.status(), findings, 2);
+    return std::nullopt;
+  }
+  return *std::move(compiled);
+}
+
+int RunVerb(const CommandLine& line, const std::string& program) {
+  const Folders folders = FindFolders(program);
+  if (line.verb == "run") return RunPipelineVerb(line, folders);
+  if (line.verb == "plan") return PlanVerb(line, folders);
+  if (line.verb == "verify") return VerifyVerb(line, folders);
+  if (line.verb == "simulate") return SimulateVerb(line, folders);
+  if (line.verb == "export") return ExportVerb(line, folders);
+  if (line.verb == "describe") return DescribeVerb(line, folders);
+  if (line.verb == "data") return DataVerb(line, folders);
+  std::cout << Usage();
+  return 0;
+}
+
+}  // namespace millrace

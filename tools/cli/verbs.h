@@ -1,0 +1,39 @@
+// The verbs of the command line. Each returns the process' exit code: 0, 2 (bad input), 3 (failed), 4 (stuck) or
+// 130 (interrupted after a clean stop).
+#ifndef MILLRACE_TOOLS_CLI_VERBS_H_
+#define MILLRACE_TOOLS_CLI_VERBS_H_
+
+#include <string>
+#include <vector>
+
+#include "graph/base/findings.h"
+#include "pipelines/runner/compiled.h"
+#include "tools/cli/command_line.h"
+
+namespace millrace {
+
+// `program` is argv[0]: the repository's own files are looked for beside it.
+int RunVerb(const CommandLine& line, const std::string& program);
+
+// Where files named by the user, and files of the repository, are looked for.
+struct Folders {
+  std::string user;        // where the user typed the command (bazel run changes the directory)
+  std::string repository;  // holds pipelines/ and data/; "" when not found
+};
+Folders FindFolders(const std::string& program);
+
+// Loads and compiles the pipeline that the line names; on error has printed it and set `exit_code`.
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders, int* exit_code);
+
+// Prints the error as people and scripts want it; returns `code`.
+int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code);
+// Prints `json` as the last line of stdout when the line asks for it.
+void PrintJson(const CommandLine& line, const std::string& json);
+
+int DescribeVerb(const CommandLine& line, const Folders& folders);
+int ExportVerb(const CommandLine& line, const Folders& folders);
+int RunPipelineVerb(const CommandLine& line, const Folders& folders);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_TOOLS_CLI_VERBS_H_
