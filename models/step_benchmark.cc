@@ -81,11 +81,11 @@ void Probing(benchmark::State& state, const std::string& model, int64_t batch) {
 }
 
 BENCHMARK_CAPTURE(Eager, vit_tiny, "vit_tiny", 8, 3);
-BENCHMARK_CAPTURE(Step, vit_tiny / plain, "vit_tiny", 8, false);
-BENCHMARK_CAPTURE(Step, vit_tiny / planned, "vit_tiny", 8, true);
+BENCHMARK_CAPTURE(Step, vit_tiny_plain, "vit_tiny", 8, false);
+BENCHMARK_CAPTURE(Step, vit_tiny_planned, "vit_tiny", 8, true);
 BENCHMARK_CAPTURE(Eager, vit_base, "vit_base", 2, 12);
-BENCHMARK_CAPTURE(Step, vit_base / plain, "vit_base", 2, false);
-BENCHMARK_CAPTURE(Step, vit_base / planned, "vit_base", 2, true);
+BENCHMARK_CAPTURE(Step, vit_base_plain, "vit_base", 2, false);
+BENCHMARK_CAPTURE(Step, vit_base_planned, "vit_base", 2, true);
 BENCHMARK_CAPTURE(Probing, vit_huge, "vit_huge", 8)->Unit(benchmark::kMillisecond);
 
 }  // namespace
