@@ -9,8 +9,10 @@
 // allocation that the probe did not foresee), it is copied: the result never depends on the replay.
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -34,6 +36,7 @@ struct StagePorts {
   std::vector<void*> grad_output_data;
   std::vector<void*> outputs;              // forward: outputs; backward: gradients of the inputs
   std::vector<void*> param_grads;          // backward only, one per parameter
+  std::vector<std::pair<char*, int64_t>> gaps;  // backward: bytes of its gradient slices between parameters
   void* saved = nullptr;
   void* workspace = nullptr;
 };
@@ -46,6 +49,23 @@ void PlaceParams(const KernelArgs& a, const Value& value, int stage, std::vector
   for (const ParamSlot& slot : a.plan.graph.buckets()[value.bucket].slots) {
     if (slot.stage == stage) (*places)[slot.param] = bucket + slot.offset * SizeOf(value.dtype);
   }
+}
+
+// The bytes of a gradient slice that no parameter covers. They are summed, normed and updated like all others,
+// and a transient bucket lies in memory that held something else: they must be made zero.
+void FindGaps(const KernelArgs& a, const Value& slice, int stage, StagePorts* p) {
+  char* bucket = static_cast<char*>(a.buffers.buffer(slice.buffer));
+  std::vector<std::pair<int64_t, int64_t>> covered;
+  for (const ParamSlot& slot : a.plan.graph.buckets()[slice.bucket].slots) {
+    if (slot.stage == stage) covered.push_back({slot.offset * SizeOf(slice.dtype), slot.numel * SizeOf(slice.dtype)});
+  }
+  std::sort(covered.begin(), covered.end());
+  int64_t end = slice.offset;
+  for (const auto& [begin, bytes] : covered) {
+    if (begin > end) p->gaps.push_back({bucket + end, begin - end});
+    end = begin + bytes;
+  }
+  if (slice.offset + slice.bytes() > end) p->gaps.push_back({bucket + end, slice.offset + slice.bytes() - end});
 }
 
 absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
@@ -76,6 +96,7 @@ absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
     const BufferKind kind = KindOf(a, v);
     if (backward && v.bucket >= 0) {
       PlaceParams(a, v, p.stage, &p.param_grads);
+      FindGaps(a, v, p.stage, &p);
     } else if (kind == BufferKind::kSaved) {
       p.saved = a.Out<void>(i);
     } else if (kind == BufferKind::kWorkspace) {
@@ -195,6 +216,7 @@ class Backward final : public StageKernel {
       PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(spec().params[i]));
     }
     *gradients = StageGradients();
+    for (const auto& [begin, bytes] : ports_.gaps) std::memset(begin, 0, bytes);
     Count(replay, spec().backward);
     return absl::OkStatus();
   }

@@ -1,7 +1,6 @@
 #include "pipelines/runner/ranks.h"
 
 #include <ATen/Parallel.h>
-#include <c10/util/Flags.h>
 
 #include <algorithm>
 #include <utility>
@@ -54,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
   }
   ExecutorOptions executor;
   executor.threads = options.threads;
+  executor.thread_start = [threads = options.threads_per_rank](int) { at::set_num_threads(threads); };
   executor.stuck_seconds = options.stuck_seconds;
   executor.recorder = options.recorder;
   Ranks* self = ranks.get();

@@ -200,6 +200,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   RanksOptions o;
   o.plan = &c_.plan;
   o.reference = p_.runtime().executor() == Runtime::REFERENCE;
+  o.threads_per_rank = p_.runtime().threads_per_rank();
   o.stuck_seconds = p_.runtime().stuck_seconds();
   o.recorder = &recorder_;
   o.batches = batches_.get();
