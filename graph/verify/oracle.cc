@@ -80,8 +80,11 @@ bool Oracle::FreeOfRaces(int rank) const {
   }
   for (const Touch& a : touches) {
     for (const Touch& b : touches) {
-      if (!b.write || a.begin == b.begin || a.tier != b.tier) continue;
-      if (a.low >= b.high || b.low >= a.high) continue;
+      if (!b.write || a.tier != b.tier || a.low >= b.high || b.low >= a.high) continue;
+      if (a.begin == b.begin) {  // one operation: in place means in one buffer
+        if (g.values()[a.value].buffer != g.values()[b.value].buffer) return false;
+        continue;
+      }
       const bool before = Precedes(a.end, b.begin), after = Precedes(b.end, a.begin);
       if (before == after) return false;  // unordered
       if (a.write || before || a.value == b.value) continue;

@@ -8,9 +8,11 @@ namespace millrace {
 namespace {
 
 TEST(VerifyTest, EveryValidPlanPasses) {
-  for (const NamedPlan& named : ValidPlans()) {
-    const VerifyResult result = Verify(named.plan);
-    EXPECT_TRUE(result.ok) << named.name << "\n" << ToText(result, named.plan);
+  for (const Planner planner : {Planner::kPlain, Planner::kReal}) {
+    for (const NamedPlan& named : ValidPlans(planner)) {
+      const VerifyResult result = Verify(named.plan);
+      EXPECT_TRUE(result.ok) << named.name << "\n" << ToText(result, named.plan);
+    }
   }
 }
 

@@ -5,12 +5,13 @@
 #include "absl/strings/str_cat.h"
 #include "graph/lower/lower.h"
 #include "graph/lower/testing/fake_model.h"
+#include "graph/plan/planner.h"
 #include "graph/verify/testing/plain_planner.h"
 #include "gtest/gtest.h"
 
 namespace millrace {
 
-NamedPlan MakeValidPlan(const LowerOptions& options, int stages) {
+NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages) {
   NamedPlan named;
   named.options = options;
   named.name = absl::StrCat(
@@ -23,11 +24,20 @@ NamedPlan MakeValidPlan(const LowerOptions& options, int stages) {
   model.workspace_bytes = 512;
   auto graph = Lower(MakeFakeModel(model), options);
   EXPECT_TRUE(graph.ok()) << named.name << ": " << graph.status();
-  if (graph.ok()) named.plan = PlainPlan(*std::move(graph), options.world_size);
+  if (!graph.ok()) return named;
+  if (planner == Planner::kPlain) {
+    named.plan = PlainPlan(*std::move(graph), options.world_size);
+    return named;
+  }
+  PlanOptions plan_options;
+  plan_options.world_size = options.world_size;
+  auto plan = MakePlan(*std::move(graph), Machine(), plan_options);
+  EXPECT_TRUE(plan.ok()) << named.name << ": " << plan.status();
+  if (plan.ok()) named.plan = *std::move(plan);
   return named;
 }
 
-std::vector<NamedPlan> ValidPlans() {
+std::vector<NamedPlan> ValidPlans(Planner planner) {
   std::vector<NamedPlan> plans;
   for (int stage = 0; stage <= 3; ++stage) {
     for (int world : {1, 2, 4}) {
@@ -40,7 +50,7 @@ std::vector<NamedPlan> ValidPlans() {
           options.overlap = overlap;
           options.reduce_bucket_bytes = 300;  // about two stages a bucket
           options.clip_norm = (stage + accumulation) % 2 == 0 ? 1.0 : 0;
-          plans.push_back(MakeValidPlan(options));
+          plans.push_back(MakeValidPlan(options, planner));
           if (accumulation > 1 && world == 2) {
             for (const AccumulationPolicy policy :
                  {AccumulationPolicy::kReduceLast, AccumulationPolicy::kKeepGathered}) {
@@ -48,7 +58,7 @@ std::vector<NamedPlan> ValidPlans() {
               options.optimizer = policy == AccumulationPolicy::kReduceLast ? OptimizerKind::kSgd
                                                                             : OptimizerKind::kAdam;
               options.clip_norm = 1;
-              plans.push_back(MakeValidPlan(options));
+              plans.push_back(MakeValidPlan(options, planner));
             }
           }
         }

@@ -11,6 +11,11 @@
 
 namespace millrace {
 
+enum class Planner {
+  kReal,  // graph/plan
+  kPlain  // plain_planner.h: no trust in the real one
+};
+
 struct NamedPlan {
   std::string name;  // "stage 3, 2 ranks, 2 micro-batches, overlap"
   LowerOptions options;
@@ -18,10 +23,10 @@ struct NamedPlan {
 };
 
 // One of them; a failure to lower or plan ends the test with the reason.
-NamedPlan MakeValidPlan(const LowerOptions& options, int stages = 4);
+NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages = 4);
 
 // Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies and optimizers.
-std::vector<NamedPlan> ValidPlans();
+std::vector<NamedPlan> ValidPlans(Planner planner);
 
 }  // namespace millrace
 

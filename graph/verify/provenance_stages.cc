@@ -1,0 +1,109 @@
+// Forward and backward: the right micro-batch, the right saved block, whole and old parameters, gradient
+// slices where the bucket's layout has them.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "graph/verify/provenance.h"
+
+namespace millrace {
+namespace verify_internal {
+
+void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
+  const int64_t stage = IntAttr(node, "stage", 0);
+  const bool is_backward = node.op == "backward";
+  double scale = FloatAttr(node, "scale", 1);
+  bool has_upstream = false;
+  std::set<int> read;
+  for (ValueId v : node.inputs) {
+    const NodeId producer = g_.producer(v);
+    const Value& value = c_.value(v);
+    if (value.bucket >= 0 && parameters_.count(v) > 0) {
+      read.insert(value.bucket);
+      ReadParameter(node, v);
+      continue;
+    }
+    if (producer < 0) continue;
+    const Node& from = c_.node(producer);
+    const bool of_batch = from.op == "load_batch" || from.op == "forward" || from.op == "backward";
+    if (of_batch && Micro(from) != Micro(node)) {
+      Say(node, absl::StrCat("works on micro_batch ", Micro(node), " but reads ", value.name,
+                             " of micro_batch ", Micro(from)));
+    }
+    if (is_backward && Kind(v) == BufferKind::kSaved &&
+        (from.op != "forward" || IntAttr(from, "stage", 0) != stage)) {
+      Say(node, absl::StrCat("uses what ", from.name, " saved, not its own forward"));
+    }
+    if (is_backward && from.op == "backward") {
+      has_upstream = true;
+      scale = upstream_scale_[v];
+    }
+  }
+  for (size_t k = 0; k < g_.buckets().size(); ++k) {
+    for (const ParamSlot& slot : g_.buckets()[k].slots) {
+      if (slot.stage != stage || read.count(static_cast<int>(k)) > 0) continue;
+      Say(node, absl::StrCat("does not read ", g_.buckets()[k].name,
+                             ", which holds parameters of its stage"));
+      break;
+    }
+  }
+  if (!is_backward) return;
+  if (!has_upstream && stage < last_stage_) {
+    Say(node, "reads no gradient of its outputs although it is not the last stage");
+  }
+  for (ValueId v : outputs) {
+    const Value& value = c_.value(v);
+    if (value.bucket >= 0 && Kind(v) == BufferKind::kGradient) {
+      Gradient& gradient = gradients_[v];
+      gradient.bucket = value.bucket;
+      gradient.terms[{static_cast<int>(stage), static_cast<int>(Micro(node))}] = {1, scale};
+      CheckSlice(node, value, stage);
+    } else {
+      upstream_scale_[v] = scale;
+    }
+  }
+}
+
+// The slice covers the stage's slots of the bucket and lies where the bucket's layout says.
+void Provenance::CheckSlice(const Node& node, const Value& slice, int64_t stage) {
+  if (slice.bucket >= static_cast<int>(g_.buckets().size())) return;
+  const Bucket& bucket = g_.buckets()[slice.bucket];
+  int64_t low = bucket.numel, high = 0;
+  for (const ParamSlot& slot : bucket.slots) {
+    if (slot.stage != stage) continue;
+    low = std::min(low, slot.offset);
+    high = std::max(high, slot.offset + slot.numel);
+  }
+  if (low >= high) {
+    Say(node,
+        absl::StrCat("writes a gradient of ", bucket.name, ", which has none of its parameters"));
+    return;
+  }
+  const int64_t size = SizeOf(slice.dtype);
+  const bool whole_buffer = c_.buffer(slice.buffer).bytes >= bucket.numel * size;
+  const int64_t first = whole_buffer ? slice.offset / size : low;
+  if (first > low || first + slice.numel() < high) {
+    Say(node,
+        absl::StrCat(slice.name, " covers elements [", first, ", ", first + slice.numel(), ") of ",
+                     bucket.name, ", but the stage's parameters lie in [", low, ", ", high, ")"));
+  }
+}
+
+void Provenance::ReadParameter(const Node& node, ValueId v) {
+  const Value& value = c_.value(v);
+  if (parameters_[v].updates > 0) {
+    Say(node, absl::StrCat("reads ", value.name, ", which this step has already updated"));
+  }
+  const int64_t want = value.bucket < static_cast<int>(g_.buckets().size())
+                           ? g_.buckets()[value.bucket].numel
+                           : value.numel();
+  const bool sharded = value.sharding == Sharding::kSharded && g_.group_size(value.group) > 1;
+  if (sharded || value.numel() != want) {
+    Say(node,
+        absl::StrCat("reads ", value.name, " with ", value.numel(), " elements, a shard of ",
+                     BucketName(value.bucket), " of ", want),
+        "gather it first");
+  }
+}
+
+}  // namespace verify_internal
+}  // namespace millrace
