@@ -1,5 +1,6 @@
 // The ViT's shape, mistakes in its arguments, and its gradients against finite differences. The public
 // package's numbers are compared in tests/ (golden cases vit_small, vit_small_ce, vit_base_formula).
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -84,6 +85,7 @@ struct Tiny {
                {"hidden_size", int64_t{8}}, {"layers", int64_t{2}},   {"heads", int64_t{2}},
                {"num_labels", int64_t{5}},  {"label_smoothing", 0.1}};
     for (const auto& [name, value] : more) args[name] = value;
+    at::set_num_threads(1);  // waking others costs more than these products
     model = *BuildModel("vit", args, 3);
     images = Random(model.images.name, model.images.shape, 1);
     labels = at::zeros({3}, at::kLong);
