@@ -15,7 +15,7 @@ namespace {
 
 // Among ready nodes the smallest goes first; the first member that differs names the rule.
 struct Key {
-  int group = 0;     // 0 start half, 1 feeds a collective, 2 other
+  int group = 0;     // 0 collective, 1 feeds a collective, 2 other
   double rank = 0;   // negated upward rank
   int32_t text = 0;  // place in the text
   NodeId node = -1;
@@ -116,6 +116,9 @@ class Scheduler {
   int GroupOf(NodeId n) const {
     const Node& node = graph_.nodes()[n];
     if (node.async == AsyncRole::kStart) return 0;
+    // A whole collective that something needs comes in turn with the starts, the more urgent first: behind
+    // one that was started before it, it would wait for that one too.
+    if (node.is_collective && first_[n] < first_[n + 1]) return 0;
     if (options_.ladder != Ladder::kFeedFirst || node.is_collective) return 2;
     for (int s = first_[n]; s < first_[n + 1]; ++s) {
       const Node& next = graph_.nodes()[next_[s]];
@@ -144,7 +147,8 @@ class Scheduler {
     }
     const auto second = std::next(best);
     if (best->group == 0) {
-      reason = "starts a collective early";
+      reason = graph_.nodes()[best->node].async == AsyncRole::kStart ? "starts a collective early"
+                                                                     : "collective before compute";
       return best->node;
     }
     if (live_.bytes() > options_.budget_bytes / 2 && options_.budget_bytes > 0) {

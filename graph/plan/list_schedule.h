@@ -3,6 +3,7 @@
 // moment. A ladder of rules decides between ready nodes; the rule that decided is kept as the node's reason.
 //
 //   starts a collective early   a start half that is ready goes first: it costs little and hides much
+//   collective before compute   a collective that is not split, when something waits for it
 //   feeds a collective          (ladder kFeedFirst) a node that a collective waits for
 //   frees memory                above half of the budget: what lessens live bytes most
 //   critical path               the longer chain behind it

@@ -103,17 +103,19 @@ MemoryPlan PlaceBuffers(const Graph& graph, const std::vector<LiveRange>& ranges
     for (size_t i = 0; i < blocks.size(); ++i) {
       plan.offset[buffer_of[i]] = base + packing.offset[i];
     }
-    // A buffer that is never used lies at the end of the persistent ones and takes no room.
+    // A buffer that is never used shares its bytes with all, but must lie inside the arena.
     for (size_t b = 0; b < graph.buffers().size(); ++b) {
       const Buffer& buffer = graph.buffers()[b];
       if (buffer.tier == tier && !buffer.persistent && ranges[b].birth > ranges[b].death) {
         plan.offset[b] = base;
-        plan.arena_bytes[t] = std::max(plan.arena_bytes[t], base + Aligned(buffer.bytes));
+        const int64_t end = base + Aligned(buffer.bytes);
+        plan.arena_bytes[t] = std::max(plan.arena_bytes[t], end);
+        plan.live_bytes_bound[t] = std::max(plan.live_bytes_bound[t], end);
       }
     }
     if (plan.arena_bytes[t] > 0) {
       AddPeak(graph, ranges, tier, static_cast<int>(peak - live.begin()),
-              plan.arena_bytes[t] - plan.live_bytes_bound[t], &plan.at_peak);
+              plan.arena_bytes[t] - *peak, &plan.at_peak);
     }
   }
   return plan;

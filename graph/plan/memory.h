@@ -1,8 +1,8 @@
 // Gives every buffer its place in its tier's arena: persistent ones first, in the graph's order, then the
 // transient ones, each at the lowest offset that fits among those in use at the same time. The result depends
 // on the order in which they are placed and no order is best everywhere, so four are tried - largest first,
-// largest bytes x lifetime first, earliest first, longest-lived first - and the best is then improved by placing
-// first what lay on top. The largest number of live bytes, which no placement can beat, stands beside it.
+// largest bytes x lifetime first, earliest first, longest-lived first - and the best is then improved by
+// a local search. The largest number of live bytes, which no placement can beat, stands beside it.
 #ifndef MILLRACE_GRAPH_PLAN_MEMORY_H_
 #define MILLRACE_GRAPH_PLAN_MEMORY_H_
 

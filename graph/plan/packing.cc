@@ -4,6 +4,8 @@
 #include <numeric>
 #include <tuple>
 
+#include "graph/base/random.h"
+
 namespace millrace {
 namespace {
 
@@ -97,21 +99,30 @@ Packing Pack(const std::vector<Block>& blocks, int64_t bound) {
                     return Key{-Length(b), -b.bytes, b.live.birth};
                   }),
           "by lifetime");
-  // What lay on top is placed first next time.
-  std::vector<int> order = best_order;
-  Packing last = best;
+  // Local search over the best order: what lies on top is placed first; where that no longer helps, a block
+  // is drawn and placed earlier. The draws are fixed, so the result is.
+  const CounterRng rng(HashString("packing"));
   const auto square = static_cast<int64_t>(blocks.size() * blocks.size() + 1);
-  const int64_t rounds = std::min<int64_t>(64, 200'000'000 / square);
+  const int64_t rounds = std::min<int64_t>(2000, 50'000'000 / square);
   for (int64_t round = 0; round < rounds && best.bytes > bound; ++round) {
-    const auto top = std::find_if(order.begin(), order.end(), [&](int i) {
-      return last.offset[i] + blocks[i].bytes == last.bytes;
+    std::vector<int> order = best_order;
+    auto moved = std::find_if(order.begin(), order.end(), [&](int i) {
+      return best.offset[i] + blocks[i].bytes == best.bytes;
     });
-    if (top == order.begin() || top == order.end()) break;
-    std::rotate(order.begin(), top, top + 1);
-    last = packer.Place(order, best.order, false);
-    if (last.bytes >= best.bytes) continue;
-    best = last;
-    if (best.order.find("improved") == std::string::npos) best.order += ", improved";
+    auto to = order.begin();
+    if (round % 2 == 1 || moved == order.begin()) {
+      moved = order.begin() + static_cast<int64_t>(rng.Below(2 * round, order.size()));
+      to =
+          order.begin() + static_cast<int64_t>(rng.Below(2 * round + 1, moved - order.begin() + 1));
+    }
+    std::rotate(to, moved, moved + 1);
+    Packing next = packer.Place(order, best.order, false);
+    if (next.bytes > best.bytes) continue;  // as good: go on from there
+    if (next.bytes < best.bytes && best.order.find("improved") == std::string::npos) {
+      next.order += ", improved";
+    }
+    best = std::move(next);
+    best_order = std::move(order);
   }
   return best;
 }

@@ -24,7 +24,7 @@ struct Packing {
   std::string order;            // "by size", "by area", "by birth", "by lifetime", "... improved"
 };
 
-// Stops as soon as `bound` is met. Up to 8000 blocks all orders are tried (quadratic); beyond that only the
+// Stops as soon as `bound` is met; otherwise a local search improves the best order. Up to 8000 blocks all orders are tried (quadratic); beyond that only the
 // order of birth, which needs to look at live blocks only.
 Packing Pack(const std::vector<Block>& blocks, int64_t bound);
 

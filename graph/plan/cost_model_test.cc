@@ -1,0 +1,59 @@
+#include "graph/plan/cost_model.h"
+
+#include <gtest/gtest.h>
+
+namespace millrace {
+namespace {
+
+Machine TwoHosts() {
+  Machine m;
+  m.set_ranks_per_node(4);
+  Link* intra = m.add_link();
+  intra->set_name("intra_node");
+  intra->set_latency_seconds(1e-6);
+  intra->set_bytes_per_second(1e9);
+  Link* inter = m.add_link();
+  inter->set_name("inter_node");
+  inter->set_latency_seconds(1e-5);
+  inter->set_bytes_per_second(1e8);
+  m.mutable_device()->set_flops_per_second(1e9);
+  m.mutable_device()->set_flops_efficiency(0.5);
+  m.mutable_device()->set_memory_bytes_per_second(1e8);
+  m.mutable_device()->set_seconds_per_node(1e-6);
+  return m;
+}
+
+TEST(CostModel, CollectivesFollowTheRingFormulas) {
+  const Machine m = TwoHosts();
+  const auto seconds = [&](CollectiveOp op, int64_t count, int n) {
+    return CollectiveSeconds({.op = op, .count = count}, n, m);
+  };
+  // 4 ranks, 4 MB in all: a = 1e-6, B = 1e9.
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllReduce, 1000000, 4), 2 * 3e-6 + 2 * 0.75 * 4e-3);
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllGather, 250000, 4), 3e-6 + 0.75 * 4e-3);
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kReduceScatter, 250000, 4), 3e-6 + 0.75 * 4e-3);
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllToAll, 1000000, 4), 3e-6 + 0.75 * 4e-3);
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kBroadcast, 1000000, 4), 3e-6 + 4e-3);
+  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kBarrier, 0, 4), 6e-6);
+  EXPECT_EQ(seconds(CollectiveOp::kAllReduce, 1000000, 1), 0);
+}
+
+TEST(CostModel, GroupsBeyondOneHostUseTheSlowLink) {
+  EXPECT_DOUBLE_EQ(
+      CollectiveSeconds({.op = CollectiveOp::kAllGather, .count = 250000}, 8, TwoHosts()),
+      7e-5 + 7 * 1e6 / 1e8);
+}
+
+TEST(CostModel, ComputeIsTheSlowerOfArithmeticAndMemory) {
+  GraphBuilder b("step");
+  b.AddNode({.name = "arithmetic", .op = "work", .flops = 1000000, .memory_bytes = 1000});
+  b.AddNode({.name = "memory", .op = "work", .flops = 1000, .memory_bytes = 1000000});
+  const auto graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const std::vector<double> seconds = NodeSeconds(*graph, TwoHosts());
+  EXPECT_DOUBLE_EQ(seconds[0], 1e-6 + 1e6 / 5e8);
+  EXPECT_DOUBLE_EQ(seconds[1], 1e-6 + 1e6 / 1e8);
+}
+
+}  // namespace
+}  // namespace millrace
