@@ -1,6 +1,10 @@
 // Simulating a step of 1000 nodes (250 layers of an async gather and two compute nodes).
 //
-// @@FIGURES@@
+// CPU time on 2 shared cores of an AMD EPYC, 2026-11-21, -O2; the bound is 10 ms for 8 ranks each on its own.
+//   equal_ranks                               0.65 ms
+//   equal_ranks_seconds_only                  0.18 ms
+//   eight_ranks_each_on_its_own               2.5 ms
+//   eight_ranks_each_on_its_own_seconds_only  1.3 ms    0.17 us an event
 #include "graph/sim/simulate.h"
 
 #include <string>
