@@ -1,18 +1,29 @@
 // What a node and an asynchronous pair cost in our executor, instruments on, beside the same edges as plain TBB
-// continue_nodes in the same binary (one thread, empty bodies). Aim: 1.3 times the plain ones.
+// continue_nodes in the same binary (one thread, empty bodies; a pair is completed by another thread). Aim: 1.3
+// times the plain ones.
 //
-// Tenth percentile of the steps, ns per node; 2-core AMD EPYC virtual machine, 2026-11-21 (machine busy):
-//                                                plain   ours   ours, without waking thread and caller
-//   chain of 1000                                 27.3   46.2   42.1
-//   50 layers x 20, 4 edges per node              57.9   77.6   72.1
-//   the same in a lane (what a plan looks like)   45.8   46.4   41.6   implied edges are left out
+// Tenth percentile of the steps, on a 2-core AMD EPYC virtual machine whose cores were shared with eight compilers,
+// 2026-11-21:
+//
+//   ns per node                                   plain   ours
+//   chain of 1000                                 27.0   41.8
+//   50 layers x 20, 4 edges per node              59.1   75.3
+//   the same in a lane (what a plan looks like)   45.8   41.7   implied edges are left out
+//   + per step 30 us                                            waking the compute thread and the caller
+//
 // Ours is the plain cost and about 15 ns: a time stamp (8 ns), the kernel's virtual call and Status, a span.
+//
+//   us per pair, all threads awake                0.84   0.96
+//   us from a completion to the next start after 1 ms of quiet, 10th percentile and median
+//                                         100 / 2900     14 / 16   plain waits with sched_yield, see the executor
 #include <benchmark/benchmark.h>
 #include <tbb/flow_graph.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -56,7 +67,7 @@ Plan Chain() {
   return std::move(sketch).Build(1);
 }
 
-// `compute` after `pair` after `compute` ...: every pair is waited for.
+// Pairs one after another: each is waited for.
 Plan Pairs() {
   PlanSketch sketch;
   NodeId last = sketch.Compute("n", {});
@@ -156,34 +167,58 @@ BENCHMARK(BM_LayeredOurs)->UseRealTime();
 BENCHMARK(BM_LayeredInLaneRaw)->UseRealTime();
 BENCHMARK(BM_LayeredInLaneOurs)->UseRealTime();
 
-// ---- Asynchronous pairs, completed by a thread that looks for work without a pause.
+// ---- Asynchronous pairs, one after another, completed by another thread: at once, or after a pause in which the
+// compute thread falls asleep. Every start notes the time, so that each pair is measured by itself.
 
 class Completer {
  public:
-  Completer() : thread_([this] { Serve(); }) {}
+  explicit Completer(std::chrono::microseconds pause)
+      : pause_(pause), thread_([this] { Serve(); }) {}
   ~Completer() {
     stop_ = true;
     thread_.join();
   }
-  // One at a time is in flight.
+  // From the body of a start. One operation is in flight at a time.
   template <typename F>
   void Put(F done) {
+    const int64_t now = Clock::Real()->Nanoseconds();
+    if (completed_at_ != 0) latency_.push_back(static_cast<double>(now - completed_at_));
+    if (put_at_ != 0) period_.push_back(static_cast<double>(now - put_at_));
+    put_at_ = now;
     done_ = std::move(done);
     full_.store(true, std::memory_order_release);
+  }
+  void Report(benchmark::State& state) {
+    if (period_.empty()) return;
+    std::sort(period_.begin(), period_.end());
+    std::sort(latency_.begin(), latency_.end());
+    if (pause_.count() == 0) {
+      state.counters["ns/pair"] = period_[period_.size() / 10];
+      state.counters["ns/pair_median"] = period_[period_.size() / 2];
+    }
+    state.counters["completion_to_next_start_ns"] = latency_[latency_.size() / 10];
+    state.counters["completion_to_next_start_ns_median"] = latency_[latency_.size() / 2];
   }
 
  private:
   void Serve() {
     while (!stop_.load(std::memory_order_relaxed)) {
       if (!full_.load(std::memory_order_acquire)) continue;
-      std::function<void(absl::Status)> done = std::move(done_);
+      const std::function<void(absl::Status)> done = std::move(done_);
       full_.store(false, std::memory_order_relaxed);
+      if (pause_.count() > 0) std::this_thread::sleep_for(pause_);
+      completed_at_ = Clock::Real()->Nanoseconds();
       done(absl::OkStatus());
     }
   }
+  const std::chrono::microseconds pause_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> full_{false};
   std::function<void(absl::Status)> done_;
+  int64_t put_at_ = 0;
+  int64_t completed_at_ = 0;
+  std::vector<double> period_;
+  std::vector<double> latency_;
   std::thread thread_;
 };
 
@@ -200,8 +235,7 @@ class PairKernel : public Kernel {
 };
 
 void BM_PairsRaw(benchmark::State& state) {
-  Stopwatch watch;
-  Completer completer;
+  Completer completer{std::chrono::microseconds(state.range(0))};
   tbb::task_arena arena(2, 2);
   arena.execute([&] {
     tbb::flow::graph graph;
@@ -222,42 +256,35 @@ void BM_PairsRaw(benchmark::State& state) {
       if (i > 0) tbb::flow::make_edge(*nodes[2 * i - 1], *nodes[2 * i]);
     }
     for (auto _ : state) {
-      const int64_t begin = Clock::Real()->Nanoseconds();
       nodes[0]->try_put(continue_msg());
       graph.wait_for_all();
-      watch.Lap(begin);
     }
   });
-  watch.Report(state, "pair", kPairs);
+  completer.Report(state);
 }
 
 void BM_PairsOurs(benchmark::State& state) {
-  Completer completer;
+  Completer completer{std::chrono::microseconds(state.range(0))};
   const Plan plan = Pairs();
   TraceRecorder recorder;
   ExecutorOptions options;
   options.recorder = &recorder;
-  RankKernels kernels;
+  std::vector<RankKernels> kernels(1);
   for (const Node& node : plan.graph.nodes()) {
     if (node.async == AsyncRole::kStart) {
-      kernels.by_node.push_back(std::make_unique<PairKernel>(&completer));
+      kernels[0].by_node.push_back(std::make_unique<PairKernel>(&completer));
     } else {
-      kernels.by_node.push_back(std::make_unique<NothingKernel>());
+      kernels[0].by_node.push_back(std::make_unique<NothingKernel>());
     }
   }
-  std::vector<RankKernels> all;
-  all.push_back(std::move(kernels));
-  auto executor = MakeFlowGraphExecutor(plan, std::move(all), options);
-  Stopwatch watch;
+  auto executor = MakeFlowGraphExecutor(plan, std::move(kernels), options);
   for (auto _ : state) {
-    const int64_t begin = Clock::Real()->Nanoseconds();
     if (!(*executor)->RunStep({}).ok()) abort();
-    watch.Lap(begin);
   }
-  watch.Report(state, "pair", kPairs);
+  completer.Report(state);
 }
-BENCHMARK(BM_PairsRaw)->UseRealTime();
-BENCHMARK(BM_PairsOurs)->UseRealTime();
+BENCHMARK(BM_PairsRaw)->Arg(0)->Arg(1000)->ArgName("pause_us")->UseRealTime();
+BENCHMARK(BM_PairsOurs)->Arg(0)->Arg(1000)->ArgName("pause_us")->UseRealTime();
 
 }  // namespace
 }  // namespace millrace

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <set>
 #include <stdexcept>
 
@@ -124,6 +125,41 @@ TEST(ExecutorTest, FourRanksOnFewerCoresAgreeWithTheReference) {
       ASSERT_EQ(expected.Numbers(), actual.Numbers());
     }
   }
+}
+
+TEST(ExecutorTest, ComputeThreadsThatWaitLeaveTheProcessorToOthers) {
+  // One node waits in wait_for_all, the other for a collective that is not split: half a second each.
+  PlanSketch sketch;
+  const NodeId split = sketch.Async("split", {});
+  sketch.Blocking("unsplit", {split});
+  const Plan plan = std::move(sketch).Build(2);
+  class SlowKernel : public Kernel {
+   public:
+    ~SlowKernel() override { thread_.join(); }
+    bool asynchronous() const override { return true; }
+    void Start(const StepContext&, std::function<void(absl::Status)> done) override {
+      thread_ = std::thread([done] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        done(absl::OkStatus());
+      });
+    }
+
+   private:
+    std::thread thread_;
+  };
+  std::vector<RankKernels> kernels(2);
+  for (int rank = 0; rank < 2; ++rank) {
+    kernels[rank].rank = rank;
+    for (const Node& node : plan.graph.nodes()) {
+      const bool done = node.async == AsyncRole::kDone;
+      kernels[rank].by_node.push_back(done ? nullptr : std::make_unique<SlowKernel>());
+    }
+  }
+  auto executor = *MakeFlowGraphExecutor(plan, std::move(kernels), {});
+  const std::clock_t begin = std::clock();
+  ASSERT_EQ(executor->RunStep({0}), absl::OkStatus());
+  const double cpu_seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+  EXPECT_LT(cpu_seconds, 0.1);  // of one second by three threads
 }
 
 TEST(ExecutorTest, ReferenceWaitsForCompletionsFromAnotherThread) {

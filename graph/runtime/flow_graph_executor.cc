@@ -1,15 +1,19 @@
 // The executor that training uses: the plan as oneTBB continue_nodes, one graph and one compute thread per rank.
 //
 //   compute      one node; its body runs the kernel.
-//   start, done  two nodes. The body of `start` reserves the graph's wait and launches the kernel. `done` has
-//                one predecessor more than its edges, put by whoever sees completion - a communicator's
-//                thread, a peer's compute thread, or `start` itself - which then releases the wait.
+//   start, done  two nodes. The body of `start` launches the kernel. `done` has one predecessor more than its
+//                edges, put when the operation has completed.
 //   not split,   one node; its body launches the kernel and sleeps until it is complete.
 //   asynchronous
 //
-// All bodies run on the rank's compute thread: its arena has no seat for workers, and try_put from a thread
-// outside the arena hands the task to the arena's queue without entering it, so a completion never waits
-// behind a long kernel. When no task is ready the compute thread sleeps in wait_for_all, and the put wakes it.
+// All bodies run on the rank's compute thread: its arena has no seat for workers. Whoever completes an
+// operation - a communicator's thread, a peer's compute thread, `start` itself - hangs it into the rank's list and
+// wakes the compute thread, which puts it when it comes to the end of the body it is in. So a completion never waits
+// for the graph, and no other thread enters it.
+//
+// When no node is ready, wait_for_all returns and the compute thread sleeps in its own Parker rather than in TBB.
+// TBB waits with sched_yield: on a machine with more threads than cores (data loading, other processes) each
+// yield may hand the core away for a scheduler's slice, while a sleeper that is woken gets it back at once.
 //
 // One time stamp per node: between two bodies the thread does nothing but TBB's own work (about 30 ns), so
 // the end of one node is taken as the begin of the next, except after a done node, whose body comes after
@@ -22,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -73,9 +78,10 @@ struct NodeRef {
 };
 
 // An operation that completes later: a done half, or a node that waits for its completion.
-struct Operation {
+struct alignas(64) Operation {
   RankEngine* engine = nullptr;
   ContinueNode* node = nullptr;  // null when the compute thread waits
+  Operation* next = nullptr;     // in the list of completed ones
   NodeRef ref;                   // whose kernel launches it
   // The epoch whose completion is outstanding, kTaken while it is being dealt with, then 0.
   std::atomic<uint64_t> pending{0};
@@ -97,6 +103,7 @@ class RankEngine {
   // On the compute thread: a graph belongs to the arena it is made in.
   void BuildGraph();
   void DestroyGraph() {
+    while (mailbox_.posting.load(std::memory_order_acquire) != 0) std::this_thread::yield();
     nodes_.clear();
     graph_.reset();
   }
@@ -135,7 +142,9 @@ class RankEngine {
   void End(const NodeRef& n) {
     phase_[n.index].store(EndedIn(step_->epoch), std::memory_order_relaxed);
     last_ended_.store(n.index, std::memory_order_relaxed);
+    if (mailbox_.completed.load(std::memory_order_relaxed) != nullptr) PutCompleted();
   }
+  void PutCompleted() noexcept;
   static uint32_t BegunIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2); }
   static uint32_t EndedIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2 + 1); }
 
@@ -152,7 +161,15 @@ class RankEngine {
   std::vector<std::unique_ptr<ContinueNode>> nodes_;
   std::vector<ContinueNode*> roots_;
   std::unique_ptr<tbb::flow::graph> graph_;
-  Parker blocked_;
+  int outstanding_ = 0;  // operations started whose done half has not been put
+
+  // What other threads write, on a cache line of its own.
+  struct alignas(64) Mailbox {
+    std::atomic<Operation*> completed{nullptr};  // latest first
+    std::atomic<int> posting{0};                 // threads that may still touch the mailbox
+    Parker parker;
+  };
+  Mailbox mailbox_;
 };
 
 void RankEngine::BuildGraph() {
@@ -191,12 +208,20 @@ void RankEngine::BuildGraph() {
 void RankEngine::RunStep() {
   try {
     last_ = Ticks();
+    outstanding_ = 0;
     for (ContinueNode* root : roots_) root->try_put(continue_msg());
     graph_->wait_for_all();
+    while (outstanding_ > 0) {
+      mailbox_.parker.Wait(
+          [this] { return mailbox_.completed.load(std::memory_order_acquire) != nullptr; });
+      PutCompleted();
+      graph_->wait_for_all();
+    }
     if (step_->failed.load()) graph_->reset();
   } catch (const std::exception& e) {  // TBB's own, for example no memory for a task
     step_->Fail(absl::InternalError(absl::StrCat("flow graph of rank ", rank(), ": ", e.what())));
     GiveUp(step_->epoch);
+    mailbox_.completed.store(nullptr);
     graph_->reset();
   }
   // The last touch of the step's state but for the wake-up; the executor outlives this thread's jobs.
@@ -237,6 +262,8 @@ void RankEngine::Launch(const NodeRef& launcher, Operation& o) noexcept {
   o.pending.store(epoch, std::memory_order_release);
   try {
     launcher.kernel->Start(step_->context, Done{&o, epoch});
+    // The lane's next operation was last written by the thread that completed it: fetch it while waiting.
+    __builtin_prefetch(&o + 1, /*for writing=*/1);
   } catch (const std::exception& e) {
     Fail(launcher.id, "start", absl::InternalError(absl::StrCat("exception: ", e.what())));
     Complete(o, epoch, absl::OkStatus());
@@ -248,7 +275,7 @@ void RankEngine::Launch(const NodeRef& launcher, Operation& o) noexcept {
 
 void RankEngine::RunStart(const NodeRef& n, Operation& o) noexcept {
   if (Begin(n)) {
-    graph_->reserve_wait();
+    ++outstanding_;
     Launch(n, o);
     Stamp(n);
   } else {
@@ -262,12 +289,34 @@ void RankEngine::Complete(Operation& o, uint64_t epoch, const absl::Status& stat
   if (!o.pending.compare_exchange_strong(expected, kTaken, std::memory_order_acq_rel)) return;
   o.completed = Ticks();
   if (!status.ok()) Fail(o.ref.id, "completion", status);
-  o.pending.store(0, std::memory_order_release);
+  mailbox_.posting.fetch_add(1, std::memory_order_relaxed);
+  o.pending.store(0,
+                  std::memory_order_release);  // from here on the step may end, if `o` is not split
   if (o.node != nullptr) {
-    o.node->try_put(continue_msg());
-    graph_->release_wait();
-  } else {
-    blocked_.Wake();
+    Operation* latest = mailbox_.completed.load(std::memory_order_relaxed);
+    do {
+      o.next = latest;
+    } while (!mailbox_.completed.compare_exchange_weak(latest, &o, std::memory_order_release,
+                                                       std::memory_order_relaxed));
+  }
+  mailbox_.parker.Wake();
+  mailbox_.posting.fetch_sub(1, std::memory_order_release);
+}
+
+void RankEngine::PutCompleted() noexcept {
+  Operation* latest = mailbox_.completed.exchange(nullptr, std::memory_order_acquire);
+  Operation* first = nullptr;
+  while (latest != nullptr) {  // in the order in which they completed
+    Operation* const next = latest->next;
+    latest->next = first;
+    first = latest;
+    latest = next;
+  }
+  for (Operation* o = first; o != nullptr;) {
+    Operation* const next = o->next;
+    --outstanding_;
+    o->node->try_put(continue_msg());
+    o = next;
   }
 }
 
@@ -282,7 +331,7 @@ void RankEngine::RunDone(const NodeRef& n, Operation& o) noexcept {
 void RankEngine::RunBlocking(Operation& o) noexcept {
   if (Begin(o.ref)) {
     Launch(o.ref, o);
-    blocked_.Wait([&] { return o.pending.load(std::memory_order_acquire) == 0; });
+    mailbox_.parker.Wait([&] { return o.pending.load(std::memory_order_acquire) == 0; });
     Stamp(o.ref);
   }
   End(o.ref);

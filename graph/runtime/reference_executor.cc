@@ -10,6 +10,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +47,10 @@ class ReferenceExecutor : public Executor {
     clock_ = options_.clock != nullptr ? options_.clock : Clock::Real();
   }
 
+  ~ReferenceExecutor() override {
+    while (waking_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+  }
+
   absl::Status Build(const Plan& plan, std::vector<RankKernels> kernels);
   absl::Status RunStep(const StepContext& context) override;
 
@@ -80,6 +85,7 @@ class ReferenceExecutor : public Executor {
   uint64_t attempt_ = 0;
   std::atomic<uint64_t> completions_{0};
   Parker waiting_;
+  std::atomic<int> waking_{0};  // threads that may still touch waiting_
 };
 
 absl::Status ReferenceExecutor::Build(const Plan& plan, std::vector<RankKernels> kernels) {
@@ -207,15 +213,22 @@ void ReferenceExecutor::Launch(Rank& rank, int32_t launcher, int32_t completes,
 }
 
 void ReferenceExecutor::Complete(Operation& operation, uint64_t attempt, absl::Status status) {
+  waking_.fetch_add(1, std::memory_order_relaxed);
+  bool first = false;
   {
     std::lock_guard<std::mutex> lock(operation.mutex);
-    if (operation.attempt != attempt) return;
-    operation.attempt = 0;
-    operation.status = std::move(status);
-    operation.completed = Ticks();
+    if (operation.attempt == attempt) {
+      first = true;
+      operation.attempt = 0;  // from here on the step may end
+      operation.status = std::move(status);
+      operation.completed = Ticks();
+    }
   }
-  completions_.fetch_add(1, std::memory_order_release);
-  waiting_.Wake();
+  if (first) {
+    completions_.fetch_add(1, std::memory_order_release);
+    waiting_.Wake();
+  }
+  waking_.fetch_sub(1, std::memory_order_release);
 }
 
 absl::Status ReferenceExecutor::CollectCompletions(Rank& rank, bool& moved) {
