@@ -47,8 +47,7 @@ class ComputeThreads::Thread {
     start_status_ = Annotate(start_status_, "starting the compute thread of rank ", rank);
     started_.store(true, std::memory_order_release);
     caller_.Wake();
-    // Every seat is reserved for threads that enter by themselves, and only this one does (others hand
-    // in tasks from outside). Two seats, since TBB lends a worker to an arena whose only seat is reserved.
+    // Every seat is reserved for threads that enter by themselves, and only this one does. Two, since TBB lends a worker to an arena whose only seat is reserved.
     tbb::task_arena arena(/*max_concurrency=*/2, /*reserved_for_masters=*/2);
     arena.execute([this] {
       for (uint64_t seen = 0;; ++seen) {
