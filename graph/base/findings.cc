@@ -3,11 +3,18 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace millrace {
 namespace {
+
+// Findings travel inside their status: eight fields each, ended by a byte that no text has.
+constexpr absl::string_view kPayload = "millrace/findings";
+constexpr absl::string_view kEnd = "\x1f";
 
 // Letters to insert, delete, replace or swap with their neighbour; case is free.
 int EditDistance(absl::string_view a, absl::string_view b) {
@@ -61,7 +68,31 @@ std::string Findings::ToText() const {
 }
 
 absl::Status Findings::ToStatus() const {
-  return ok() ? absl::OkStatus() : absl::InvalidArgumentError(ToText());
+  if (ok()) return absl::OkStatus();
+  std::string fields;
+  for (const Finding& f : list_) {
+    absl::StrAppend(&fields, f.check, kEnd, f.node, kEnd, f.rank, kEnd, f.message, kEnd);
+    absl::StrAppend(&fields, f.suggestion, kEnd, f.file, kEnd, f.line, kEnd, f.column, kEnd);
+  }
+  absl::Status status = absl::InvalidArgumentError(ToText());
+  status.SetPayload(kPayload, absl::Cord(fields));
+  return status;
+}
+
+Findings FindingsOf(const absl::Status& status) {
+  Findings findings;
+  const absl::optional<absl::Cord> payload = status.GetPayload(kPayload);
+  if (!payload) return findings;
+  const std::vector<std::string> fields = absl::StrSplit(std::string(*payload), kEnd);
+  const auto number = [&](size_t i) {
+    int value = 0;
+    return absl::SimpleAtoi(fields[i], &value) ? value : 0;
+  };
+  for (size_t i = 0; i + 8 <= fields.size(); i += 8) {
+    findings.Add({fields[i], fields[i + 1], number(i + 2), fields[i + 3], fields[i + 4],
+                  fields[i + 5], number(i + 6), number(i + 7)});
+  }
+  return findings;
 }
 
 std::string Nearest(absl::string_view word, const std::vector<std::string>& candidates) {

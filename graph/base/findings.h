@@ -40,7 +40,7 @@ class Findings {
   bool ok() const { return list_.empty(); }
   const std::vector<Finding>& list() const { return list_; }
 
-  // kInvalidArgument whose message is ToText(); OK when nothing was found.
+  // kInvalidArgument whose message is ToText(); OK when nothing was found. FindingsOf gives them back.
   absl::Status ToStatus() const;
   // Compiler style, one finding a line: "file:line:column: error: message (help: suggestion)".
   std::string ToText() const;
@@ -48,6 +48,9 @@ class Findings {
  private:
   std::vector<Finding> list_;
 };
+
+// What a status of Findings::ToStatus was made of, however many callers it passed; empty for any other status.
+Findings FindingsOf(const absl::Status& status);
 
 // "file:line:column: error: [check] message; help: suggestion" with the absent parts left out.
 std::string ToText(const Finding& finding);

@@ -48,6 +48,25 @@ TEST(Findings, GiveOneLineEachAndOneStatusForAll) {
   EXPECT_EQ(findings.ToStatus().message(), "error: first\nerror: second");
 }
 
+TEST(Findings, ComeBackFromTheirStatus) {
+  Findings findings;
+  findings.Add({.check = "batch",
+                .message = "is 10, expected 8",
+                .suggestion = "set it",
+                .file = "a",
+                .line = 3,
+                .column = 2});
+  findings.Add({.node = "adamw", .rank = 1, .message = ""});
+  const Findings back = FindingsOf(findings.ToStatus());
+  ASSERT_EQ(back.list().size(), 2u);
+  EXPECT_EQ(back.ToText(), findings.ToText());
+  EXPECT_EQ(back.list()[0].suggestion, "set it");
+  EXPECT_EQ(back.list()[0].line, 3);
+  EXPECT_EQ(back.list()[1].rank, 1);
+  EXPECT_TRUE(FindingsOf(absl::InternalError("error: no finding")).ok());
+  EXPECT_TRUE(FindingsOf(absl::OkStatus()).ok());
+}
+
 TEST(Nearest, FindsWhatWasMeantAndNothingThatIsFarAway) {
   EXPECT_EQ(Nearest("stpes", {"seed", "steps", "epochs"}), "steps");
   EXPECT_EQ(Nearest("adamw", {"SGD", "ADAMW"}), "ADAMW");  // case costs nothing

@@ -120,7 +120,10 @@ GraphDef ToProto(const Graph& graph, const ModelSpec* spec) {
 }
 
 std::string ToText(const Graph& graph, const ModelSpec* spec) {
-  const GraphDef def = ToProto(graph, spec);
+  return ToText(ToProto(graph, spec));
+}
+
+std::string ToText(const GraphDef& def) {
   google::protobuf::TextFormat::Printer printer;
   printer.SetSingleLineMode(true);
   printer.SetUseShortRepeatedPrimitives(true);

@@ -36,6 +36,7 @@ namespace millrace {
 GraphDef ToProto(const Graph& graph, const ModelSpec* spec = nullptr);
 // One line for each group, bucket, buffer, value and node; deterministic.
 std::string ToText(const Graph& graph, const ModelSpec* spec = nullptr);
+std::string ToText(const GraphDef& def);
 
 struct GraphTextOptions {
   // Sizes of groups, by the pipeline; the text must not say otherwise. "data" is 1 when nobody says.

@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "data/evaluation_pass.h"
 #include "data/loader.h"
-#include "graph/ir/pipeline.pb.h"
+#include "graph/ir/pipeline_text.h"
 #include "ops/kernel_registry.h"
 
 namespace millrace {
@@ -29,8 +29,8 @@ struct OpenedData {
 };
 
 // Relative paths are looked for in `folders`, in order. All mistakes at once: missing files, images of another
-// shape than the model's, labels outside its classes.
-absl::StatusOr<OpenedData> OpenData(const Pipeline& pipeline, const ImageNeeds& needs,
+// shape than the model's, labels outside its classes; each at the line that names the file.
+absl::StatusOr<OpenedData> OpenData(const LoadedPipeline& pipeline, const ImageNeeds& needs,
                                     const std::vector<std::string>& folders);
 
 // The first existing folders[i] + "/" + path, or `path` itself when it is absolute or nowhere.
@@ -53,7 +53,8 @@ class TrainBatches final : public BatchSource {
 class EvalBatches final : public BatchSource {
  public:
   static absl::StatusOr<std::unique_ptr<EvalBatches>> Create(std::shared_ptr<const Dataset> dataset,
-                                                             const AugmentOptions& augment, int64_t batch, int ranks);
+                                                             const AugmentOptions& augment,
+                                                             int64_t batch, int ranks);
   absl::Status Next(int rank, int64_t micro_batch, float* images, int64_t* labels) override;
   void Restart();
   int64_t steps() const { return steps_; }

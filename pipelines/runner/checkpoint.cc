@@ -78,29 +78,35 @@ void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findi
                    .suggestion = near.empty() ? "" : absl::StrCat("the file has '", near, "'"),
                    .file = file.path()});
   } else if (entry->shape != t.shape || entry->dtype != DType::kF32) {
-    findings->Add({.check = "checkpoint",
-                   .message = absl::StrCat("tensor '", t.name, "' is ", Name(entry->dtype), " [",
-                                           absl::StrJoin(entry->shape, ", "), "], the model has f32 [",
-                                           absl::StrJoin(t.shape, ", "), "]"),
-                   .file = file.path()});
+    findings->Add(
+        {.check = "checkpoint",
+         .message = absl::StrCat("tensor '", t.name, "' is ", Name(entry->dtype), " [",
+                                 absl::StrJoin(entry->shape, ", "), "], the model has f32 [",
+                                 absl::StrJoin(t.shape, ", "), "]"),
+         .file = file.path()});
   }
 }
 
-void WriteAll(const SafetensorsFile& file, const ModelState& state, const std::vector<ModelState::Tensor>& tensors) {
-  for (const ModelState::Tensor& t : tensors) state.Write(t, reinterpret_cast<const float*>(file.Find(t.name)->data));
+void WriteAll(const SafetensorsFile& file, const ModelState& state,
+              const std::vector<ModelState::Tensor>& tensors) {
+  for (const ModelState::Tensor& t : tensors)
+    state.Write(t, reinterpret_cast<const float*>(file.Find(t.name)->data));
 }
 
 absl::StatusOr<RunPosition> ReadPosition(const std::string& path, std::string* sha256) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("format", 0) != kFormat) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected the state of a checkpoint of format ", kFormat));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": expected the state of a checkpoint of format ", kFormat));
   }
   const auto integer = [&](const char* key) {
-    return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>() : int64_t{-1};
+    return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>()
+                                                               : int64_t{-1};
   };
   const auto text_of = [&](const char* key) {
-    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>()
+                                                       : std::string();
   };
   RunPosition p;
   p.step = integer("step");
@@ -112,7 +118,8 @@ absl::StatusOr<RunPosition> ReadPosition(const std::string& path, std::string* s
   p.optimizer = text_of("optimizer");
   *sha256 = text_of("weights_sha256");
   if (p.step < 0 || p.epoch < 0 || p.batch < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": step, epoch and batch must be numbers >= 0"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": step, epoch and batch must be numbers >= 0"));
   }
   return p;
 }
@@ -122,14 +129,16 @@ absl::StatusOr<RunPosition> ReadPosition(const std::string& path, std::string* s
 absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const ModelState& state,
                                            const RunPosition& position, int keep) {
   RETURN_IF_ERROR(MakeDirectories(folder));
-  const std::string final_path = absl::StrCat(folder, "/", kPrefix, absl::StrFormat("%08d", position.step));
+  const std::string final_path =
+      absl::StrCat(folder, "/", kPrefix, absl::StrFormat("%08d", position.step));
   const std::string temporary = absl::StrCat(final_path, ".tmp.", getpid());
   RemoveFolder(temporary);
   RETURN_IF_ERROR(MakeDirectories(temporary));
   const auto write = [&]() -> absl::Status {
     {
       const HeldTensors held(state, state.params());
-      RETURN_IF_ERROR(WriteSafetensors(temporary + "/model.safetensors", held.tensors, {{"format", "pt"}}));
+      RETURN_IF_ERROR(
+          WriteSafetensors(temporary + "/model.safetensors", held.tensors, {{"format", "pt"}}));
     }
     {
       const HeldTensors held(state, state.states());
@@ -150,7 +159,8 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
   if (status.ok()) {
     RemoveFolder(final_path);  // the same step saved again
     if (std::rename(temporary.c_str(), final_path.c_str()) != 0) {
-      status = absl::UnknownError(absl::StrCat(final_path, ": cannot rename: ", std::strerror(errno)));
+      status =
+          absl::UnknownError(absl::StrCat(final_path, ": cannot rename: ", std::strerror(errno)));
     }
   }
   if (!status.ok()) {
@@ -159,42 +169,55 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
   }
   RETURN_IF_ERROR(SyncFolder(folder));
   const std::vector<std::string> steps = StepFolders(folder);
-  for (int i = 0; i + keep < static_cast<int>(steps.size()); ++i) RemoveFolder(folder + "/" + steps[i]);
+  for (int i = 0; i + keep < static_cast<int>(steps.size()); ++i)
+    RemoveFolder(folder + "/" + steps[i]);
   return final_path;
 }
 
 absl::StatusOr<std::string> NewestCheckpoint(const std::string& folder) {
   const std::vector<std::string> steps = StepFolders(folder);
   if (steps.empty()) {
-    return absl::NotFoundError(absl::StrCat(folder, ": holds no checkpoint (folders named ", kPrefix, "00000020)"));
+    return absl::NotFoundError(
+        absl::StrCat(folder, ": holds no checkpoint (folders named ", kPrefix, "00000020)"));
   }
   return folder + "/" + steps.back();
 }
 
-absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path, const ModelState& state) {
+absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path,
+                                           const std::string& optimizer_kind,
+                                           const ModelState& state) {
   std::string folder = path;
   if (!Exists(folder + "/state.json")) {
     ASSIGN_OR_RETURN(folder, NewestCheckpoint(path));
   }
   std::string sha256;
   ASSIGN_OR_RETURN(const RunPosition position, ReadPosition(folder + "/state.json", &sha256));
-  ASSIGN_OR_RETURN(const SafetensorsFile model, SafetensorsFile::Open(folder + "/model.safetensors"));
-  ASSIGN_OR_RETURN(const SafetensorsFile optimizer, SafetensorsFile::Open(folder + "/optimizer.safetensors"));
+  if (position.optimizer != optimizer_kind) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(folder, "/state.json: was trained with ", position.optimizer,
+                     ", the pipeline has optimizer.kind: ", optimizer_kind,
+                     "; help: load only the weights with checkpoint.init_from"));
+  }
+  ASSIGN_OR_RETURN(const SafetensorsFile model,
+                   SafetensorsFile::Open(folder + "/model.safetensors"));
+  ASSIGN_OR_RETURN(const SafetensorsFile optimizer,
+                   SafetensorsFile::Open(folder + "/optimizer.safetensors"));
   Findings findings;
   for (const ModelState::Tensor& t : state.params()) CheckTensor(model, t, &findings);
   for (const ModelState::Tensor& t : state.states()) CheckTensor(optimizer, t, &findings);
   if (model.entries().size() > state.params().size() && findings.ok()) {
     findings.Add({.check = "checkpoint",
-                  .message = absl::StrCat("holds ", model.entries().size(), " tensors, the model has ",
-                                          state.params().size()),
+                  .message = absl::StrCat("holds ", model.entries().size(),
+                                          " tensors, the model has ", state.params().size()),
                   .file = model.path()});
   }
   RETURN_IF_ERROR(findings.ToStatus());
   WriteAll(model, state, state.params());
   WriteAll(optimizer, state, state.states());
   if (!sha256.empty() && state.WeightsSha256() != sha256) {
-    return absl::DataLossError(absl::StrCat(model.path(), ": the weights do not have the fingerprint in state.json (",
-                                            sha256, "): the file was changed or damaged"));
+    return absl::DataLossError(
+        absl::StrCat(model.path(), ": the weights do not have the fingerprint in state.json (",
+                     sha256, "): the file was changed or damaged"));
   }
   return position;
 }

@@ -36,8 +36,10 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
                                            const RunPosition& position, int keep);
 
 // Loads tensors into `state` and returns the position. `path` is a step folder, or a folder of them (the newest
-// is taken). Every missing, surplus or misshapen tensor is reported, all at once; nothing is changed then.
-absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path, const ModelState& state);
+// is taken). Every missing, surplus or misshapen tensor is reported, all at once; nothing is changed then. A checkpoint
+// of another optimizer than `optimizer` ("ADAMW") is refused as a whole.
+absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path, const std::string& optimizer,
+                                           const ModelState& state);
 
 // The newest complete step folder under `folder`; kNotFound names the folder and says what was looked for.
 absl::StatusOr<std::string> NewestCheckpoint(const std::string& folder);

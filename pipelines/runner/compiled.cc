@@ -1,5 +1,8 @@
 #include "pipelines/runner/compiled.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -36,8 +39,8 @@ Attrs ModelArgs(const Model& model) {
   return attrs;
 }
 
-absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded, const std::vector<std::string>& folders,
-                                    Findings& findings) {
+absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded,
+                                    const std::vector<std::string>& folders, Findings& findings) {
   const std::string& name = loaded.proto.machine();
   std::vector<std::string> all = folders;
   all.push_back(loaded.file.substr(0, loaded.file.rfind('/')));
@@ -45,17 +48,46 @@ absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded, const std::vec
     const absl::StatusOr<std::string> path = ResolvePath(wanted, all);
     if (path.ok() && absl::EndsWith(*path, ".textproto")) return LoadMachine(*path, findings);
   }
+  std::vector<std::string> known;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folders.back(), ignored)) {
+    known.push_back(entry.path().stem().string());
+  }
+  std::sort(known.begin(), known.end());
+  const std::string near = DidYouMean(name, known);
   findings.Add(loaded.At("machine", "machine",
-                         absl::StrCat("no machine '", name, "': looked for ", name, ".textproto in ",
-                                      absl::StrJoin(all, ", ")),
-                         "a name from pipelines/machines, or a path to a machine textproto"));
+                         absl::StrCat("no machine '", name, "': looked for ", name,
+                                      ".textproto in ", absl::StrJoin(all, ", ")),
+                         near.empty() ? absl::StrCat("known: ", absl::StrJoin(known, ", "),
+                                                     "; or the path of a machine textproto")
+                                      : near));
   return findings.ToStatus();
 }
 
 // A status about one setting, as a finding at its place.
-absl::Status Complain(const LoadedPipeline& loaded, absl::string_view path, const std::string& check,
-                      const absl::Status& status, Findings& findings) {
+absl::Status Complain(const LoadedPipeline& loaded, absl::string_view path,
+                      const std::string& check, const absl::Status& status, Findings& findings) {
   findings.Add(loaded.At(path, check, std::string(status.message())));
+  return findings.ToStatus();
+}
+
+// What the registry says of a model's name and arguments, each at the line that gives it.
+absl::Status ComplainOfModel(const LoadedPipeline& loaded, const absl::Status& status,
+                             Findings& findings) {
+  const Findings said = FindingsOf(status);
+  if (said.ok()) return Complain(loaded, "model", "model", status, findings);
+  const Model& model = loaded.proto.model();
+  for (Finding f : said.list()) {
+    std::string path = f.check == "model" ? "model.name" : "model";
+    for (int i = 0; i < model.arg_size(); ++i) {
+      if (absl::StrContains(f.message, absl::StrCat("argument '", model.arg(i).name(), "'"))) {
+        path = absl::StrCat("model.arg[", i, "]");
+      }
+    }
+    if (f.suggestion.empty())
+      f.suggestion = absl::StrCat("see `millrace describe model ", model.name(), "`");
+    findings.Add(loaded.At(path, f.check, f.message, f.suggestion));
+  }
   return findings.ToStatus();
 }
 
@@ -75,11 +107,12 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
   Attrs args = ModelArgs(p.model());
   if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
   absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
-  if (!model.ok()) return Complain(c.loaded, "model", "model", model.status(), findings);
+  if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
   ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
   const StageSpec& head = c.spec.stages.back();
-  c.image_needs = NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+  c.image_needs =
+      NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
 
   LowerOptions options = FromPipeline(p);
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
@@ -94,7 +127,8 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
   options.kind = StepKind::kEvaluate;
   ASSIGN_OR_RETURN(Graph evaluate, Lower(c.eval_spec, options));
   absl::StatusOr<Plan> eval_plan = MakePlan(std::move(evaluate), c.machine, plan_options);
-  if (!eval_plan.ok()) return Complain(c.loaded, "train.eval_batch", "plan", eval_plan.status(), findings);
+  if (!eval_plan.ok())
+    return Complain(c.loaded, "train.eval_batch", "plan", eval_plan.status(), findings);
   c.eval_plan = *std::move(eval_plan);
   return absl::OkStatus();
 }
@@ -107,10 +141,13 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
     if (node.op != "load_batch") continue;
     const Value& images = graph.values()[node.outputs[0]];
     if (images.shape.size() != 4 || images.shape[0] != p.train().micro_batch()) {
-      findings.Add(c.loaded.At("train.micro_batch", "batch",
-                               absl::StrCat("node '", node.name, "' delivers images [",
-                                            absl::StrJoin(images.shape, ", "), "], expected [train.micro_batch = ",
-                                            p.train().micro_batch(), ", channels, height, width]")));
+      findings.Add(c.loaded.At(
+          "train.micro_batch", "batch",
+          absl::StrCat("node '", node.name, "' delivers images [",
+                       absl::StrJoin(images.shape, ", "), "], expected [train.micro_batch = ",
+                       p.train().micro_batch(), ", channels, height, width]"),
+          images.shape.size() == 4 ? absl::StrCat("set train.micro_batch to ", images.shape[0])
+                                   : "give the images four dimensions"));
       return findings.ToStatus();
     }
     c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
@@ -124,7 +161,8 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
 
 }  // namespace
 
-absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded, const std::vector<std::string>& machine_folders,
+absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
+                                         const std::vector<std::string>& machine_folders,
                                          Findings& findings) {
   CompiledPipeline c;
   c.loaded = std::move(loaded);

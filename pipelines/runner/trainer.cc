@@ -131,55 +131,60 @@ class InProcessTrainer final : public Trainer {
 
 absl::Status InProcessTrainer::Prepare() {
   InstallAllocators();
-  ASSIGN_OR_RETURN(OpenedData data, OpenData(p_, c_.image_needs, options_.data_folders));
+  ASSIGN_OR_RETURN(OpenedData data, OpenData(c_.loaded, c_.image_needs, options_.data_folders));
   RETURN_IF_ERROR(OpenLoader(data));
   RETURN_IF_ERROR(AllocateRanks());
   if (c_.has_model) {
-    state_ = std::make_unique<ModelState>(ModelState::OfModel(c_.plan, c_.spec, train_->all_buffers()));
+    state_ =
+        std::make_unique<ModelState>(ModelState::OfModel(c_.plan, c_.spec, train_->all_buffers()));
   } else {
-    state_ = std::make_unique<ModelState>(ModelState::OfGraph(c_.plan, p_.graph(), train_->all_buffers()));
+    state_ = std::make_unique<ModelState>(
+        ModelState::OfGraph(c_.plan, p_.graph(), train_->all_buffers()));
   }
   for (ValueId v = 0; v < static_cast<ValueId>(c_.plan.graph.values().size()); ++v) {
     const Value& value = c_.plan.graph.values()[v];
     if (value.name == "loss" || value.name.rfind("loss/", 0) == 0) loss_values_.push_back(v);
-    if (c_.plan.graph.producer(v) >= 0 && c_.plan.graph.nodes()[c_.plan.graph.producer(v)].op == "clip_coefficient") {
+    if (c_.plan.graph.producer(v) >= 0 &&
+        c_.plan.graph.nodes()[c_.plan.graph.producer(v)].op == "clip_coefficient") {
       norm_value_ = v;
     }
   }
-  total_steps_ = p_.train().epochs() > 0 ? p_.train().epochs() * batches_->loader().batches_per_epoch()
-                                         : p_.train().steps();
+  total_steps_ = p_.train().epochs() > 0
+                     ? p_.train().epochs() * batches_->loader().batches_per_epoch()
+                     : p_.train().steps();
   schedule_ = std::make_unique<LrScheduler>(ScheduleOf(p_, total_steps_));
   state_->Initialise(static_cast<uint64_t>(p_.train().seed()));
   if (p_.checkpoint().has_init_from()) {
-    RETURN_IF_ERROR(LoadWeights(FindFile(p_.checkpoint().init_from(), options_.data_folders), *state_));
+    RETURN_IF_ERROR(
+        LoadWeights(FindFile(p_.checkpoint().init_from(), options_.data_folders), *state_));
   }
   if (options_.resume) {
     const std::string from =
         options_.resume_from.empty() ? options_.run_folder + "/checkpoints" : options_.resume_from;
-    ASSIGN_OR_RETURN(const RunPosition position, LoadCheckpoint(from, *state_));
-    if (position.optimizer != Optimizer::Kind_Name(p_.optimizer().kind())) {
-      return absl::InvalidArgumentError(absl::StrCat(from, ": was trained with ", position.optimizer,
-                                                     ", the pipeline has optimizer.kind: ",
-                                                     Optimizer::Kind_Name(p_.optimizer().kind())));
-    }
-    if (position.seed != p_.train().seed() || position.global_batch != batches_->loader().global_batch()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(from, ": has seed ", position.seed, " and global batch ", position.global_batch,
-                       ", the pipeline ", p_.train().seed(), " and ", batches_->loader().global_batch(),
-                       "; resuming would not see the same data (load only the weights with checkpoint.init_from)"));
+    ASSIGN_OR_RETURN(const RunPosition position,
+                     LoadCheckpoint(from, Optimizer::Kind_Name(p_.optimizer().kind()), *state_));
+    if (position.seed != p_.train().seed() ||
+        position.global_batch != batches_->loader().global_batch()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          from, ": has seed ", position.seed, " and global batch ", position.global_batch,
+          ", the pipeline ", p_.train().seed(), " and ", batches_->loader().global_batch(),
+          "; resuming would not see the same data (load only the weights with "
+          "checkpoint.init_from)"));
     }
     first_step_ = position.step;
     loader_start_ = {position.epoch, position.batch};
     RETURN_IF_ERROR(batches_->loader().Seek(loader_start_));
   }
   RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
-  ASSIGN_OR_RETURN(metrics_, MetricsFile::Open(options_.run_folder + "/metrics.jsonl", first_step_));
+  ASSIGN_OR_RETURN(metrics_,
+                   MetricsFile::Open(options_.run_folder + "/metrics.jsonl", first_step_));
   return absl::OkStatus();
 }
 
 absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
   LoaderOptions loader;
-  loader.split = {p_.train().micro_batch(), static_cast<int>(p_.train().accumulation()), c_.plan.world_size};
+  loader.split = {p_.train().micro_batch(), static_cast<int>(p_.train().accumulation()),
+                  c_.plan.world_size};
   loader.seed = static_cast<uint64_t>(p_.train().seed());
   loader.shuffle = p_.data().shuffle();
   loader.threads = p_.data().threads();
@@ -188,8 +193,8 @@ absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
   ASSIGN_OR_RETURN(std::unique_ptr<Loader> made, Loader::Create(data.train, loader));
   batches_ = std::make_unique<TrainBatches>(std::move(made));
   if (data.evaluate != nullptr && c_.has_model) {
-    ASSIGN_OR_RETURN(eval_batches_,
-                     EvalBatches::Create(data.evaluate, data.augment, c_.eval_batch, c_.plan.world_size));
+    ASSIGN_OR_RETURN(eval_batches_, EvalBatches::Create(data.evaluate, data.augment, c_.eval_batch,
+                                                        c_.plan.world_size));
   }
   return absl::OkStatus();
 }
@@ -212,7 +217,8 @@ absl::Status InProcessTrainer::AllocateRanks() {
     o.arenas.push_back(std::move(arenas));
   }
   if (!o.reference) {
-    ASSIGN_OR_RETURN(o.threads, MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
+    ASSIGN_OR_RETURN(o.threads,
+                     MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
   }
   ASSIGN_OR_RETURN(train_, Ranks::Create(o));
   if (eval_batches_ != nullptr) {
@@ -244,7 +250,8 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
 }
 
 absl::Status InProcessTrainer::Evaluate(int64_t step, RunResult* result) {
-  if (evaluate_ == nullptr || (result->evaluated && result->metrics.step == step)) return absl::OkStatus();
+  if (evaluate_ == nullptr || (result->evaluated && result->metrics.step == step))
+    return absl::OkStatus();
   ASSIGN_OR_RETURN(result->metrics, EvaluateOnce(*evaluate_, *c_.eval_plan, eval_batches_.get()));
   result->metrics.step = step;
   result->evaluated = true;
@@ -262,8 +269,9 @@ absl::Status InProcessTrainer::Save(int64_t step, RunResult* result) {
   position.global_batch = batches_->loader().global_batch();
   position.pipeline = p_.name();
   position.optimizer = Optimizer::Kind_Name(p_.optimizer().kind());
-  ASSIGN_OR_RETURN(result->checkpoint_path, SaveCheckpoint(options_.run_folder + "/checkpoints", *state_, position,
-                                                           p_.checkpoint().keep()));
+  ASSIGN_OR_RETURN(result->checkpoint_path,
+                   SaveCheckpoint(options_.run_folder + "/checkpoints", *state_, position,
+                                  p_.checkpoint().keep()));
   return absl::OkStatus();
 }
 
@@ -290,7 +298,8 @@ void InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   const auto take = [&](const Plan& plan, const Ranks& ranks) {
     for (int t = 0; t < kTiers; ++t) {
       for (const RankPlan& rank : plan.rank_plans) {
-        result->peak_bytes_predicted[t] = std::max(result->peak_bytes_predicted[t], rank.arena_bytes[t]);
+        result->peak_bytes_predicted[t] =
+            std::max(result->peak_bytes_predicted[t], rank.arena_bytes[t]);
       }
       for (int r = 0; r < ranks.size(); ++r) {
         const int64_t bytes = ranks.buffers(r).arenas()->bytes(static_cast<Tier>(t));
@@ -312,9 +321,10 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
   CatchInterrupts();
   RunResult result;
   std::vector<double> seconds;
-  ProgressLine progress(total_steps_, first_step_,
-                        absl::StrFormat("device %.1f MiB", c_.plan.rank_plans[0].arena_bytes[0] / 1048576.0),
-                        options_.quiet);
+  ProgressLine progress(
+      total_steps_, first_step_,
+      absl::StrFormat("device %.1f MiB", c_.plan.rank_plans[0].arena_bytes[0] / 1048576.0),
+      options_.quiet);
   int64_t step = first_step_;
   while (step < total_steps_ && !InterruptRequested()) {
     ASSIGN_OR_RETURN(const StepMetrics m, Step(++step));
@@ -333,10 +343,12 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
       RETURN_IF_ERROR(Evaluate(step, &result));
       if (result.evaluated) {
         progress.Say(absl::StrFormat("step %d  evaluation: loss %.4f  top-1 %.4f  top-5 %.4f", step,
-                                     result.metrics.loss, result.metrics.top1, result.metrics.top5));
+                                     result.metrics.loss, result.metrics.top1,
+                                     result.metrics.top5));
       }
     }
-    if (p_.checkpoint().every() > 0 && step % p_.checkpoint().every() == 0) RETURN_IF_ERROR(Save(step, &result));
+    if (p_.checkpoint().every() > 0 && step % p_.checkpoint().every() == 0)
+      RETURN_IF_ERROR(Save(step, &result));
   }
   progress.Finish();
   result.steps = step - first_step_;
@@ -345,7 +357,8 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
   if (seconds.size() > 4) seconds.erase(seconds.begin(), seconds.begin() + 2);
   result.step_seconds_median = Median(seconds);
   if (result.step_seconds_median > 0) {
-    result.samples_per_second = static_cast<double>(batches_->loader().global_batch()) / result.step_seconds_median;
+    result.samples_per_second =
+        static_cast<double>(batches_->loader().global_batch()) / result.step_seconds_median;
   }
   if (!result.interrupted) RETURN_IF_ERROR(Evaluate(step, &result));
   RETURN_IF_ERROR(Save(step, &result));
@@ -356,7 +369,8 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const CompiledPipeline& compiled, const RunOptions& options) {
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const CompiledPipeline& compiled,
+                                                         const RunOptions& options) {
   auto trainer = std::make_unique<InProcessTrainer>(compiled, options);
   RETURN_IF_ERROR(trainer->Prepare());
   return std::unique_ptr<Trainer>(std::move(trainer));

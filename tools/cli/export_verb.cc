@@ -1,6 +1,7 @@
 // export: the step as text, JSON, a Graphviz picture or a Chrome trace of its predicted course. `--what graph` takes
 // the lowered graph, `--what plan` (the default) the plan.
 #include <iostream>
+#include <map>
 
 #include "absl/strings/match.h"
 #include "data/file.h"
@@ -15,11 +16,26 @@
 namespace millrace {
 namespace {
 
+// The lowered graph. Of a step written by hand with the initial values, which only its text knows: so it can be run
+// as printed.
+std::string GraphText(const CompiledPipeline& c) {
+  if (c.has_model) return ToText(c.plan.graph, &c.spec);
+  GraphDef def = ToProto(c.plan.graph);
+  std::map<std::string, const ValueDef*> written;
+  for (const ValueDef& value : c.loaded.proto.graph().value()) written[value.name()] = &value;
+  for (ValueDef& value : *def.mutable_value()) {
+    const auto it = written.find(value.name());
+    if (it == written.end() || it->second->kind() != "parameter") continue;
+    value.set_kind("parameter");
+    if (it->second->has_init()) value.set_init(it->second->init());
+  }
+  return ToText(def);
+}
+
 absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipeline& c) {
   const std::string format = line.Get("format", "text");
   const bool plan = line.Get("what", "plan") == "plan";
-  const ModelSpec* spec = c.has_model ? &c.spec : nullptr;
-  if (format == "text") return plan ? PlanText(c.plan) : ToText(c.plan.graph, spec);
+  if (format == "text") return plan ? PlanText(c.plan) : GraphText(c);
   if (format == "json") return PlanJson(c.plan);
   if (format == "dot") return plan ? PlanDot(c.plan) : GraphDot(c.plan.graph);
   if (format == "chrome") {

@@ -4,14 +4,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
+#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "data/make_cifar.h"
 #include "graph/plan/summary.h"
 #include "graph/plan/summary_json.h"
@@ -28,14 +32,17 @@ bool Exists(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 std::string GoldenSummary(const PlanSummary& summary, const SimResult& predicted) {
   const Json full = ToJson(summary);
   Json json;
-  for (const char* field : {"world_size", "nodes", "peak_bytes", "live_bytes_bound", "at_peak", "collectives",
-                            "comm_elements_per_rank", "parameters", "flops_per_step", "batch"}) {
+  for (const char* field :
+       {"world_size", "nodes", "peak_bytes", "live_bytes_bound", "at_peak", "collectives",
+        "comm_elements_per_rank", "parameters", "flops_per_step", "batch"}) {
     if (full.contains(field)) json[field] = full[field];
   }
-  json["simulated"] = {{"step_seconds", absl::StrFormat("%.4g", predicted.step_seconds)},
-                       {"over_lower_bound", absl::StrFormat("%.3f", predicted.step_seconds / predicted.lower_bound_seconds)},
-                       {"exposed_comm_seconds", absl::StrFormat("%.4g", predicted.exposed_comm_seconds)},
-                       {"hidden_comm_seconds", absl::StrFormat("%.4g", predicted.hidden_comm_seconds)}};
+  json["simulated"] = {
+      {"step_seconds", absl::StrFormat("%.4g", predicted.step_seconds)},
+      {"over_lower_bound",
+       absl::StrFormat("%.3f", predicted.step_seconds / predicted.lower_bound_seconds)},
+      {"exposed_comm_seconds", absl::StrFormat("%.4g", predicted.exposed_comm_seconds)},
+      {"hidden_comm_seconds", absl::StrFormat("%.4g", predicted.hidden_comm_seconds)}};
   return json.dump(1) + "\n";
 }
 
@@ -86,10 +93,13 @@ int SimulateVerb(const CommandLine& line, const Folders& folders) {
 int DataVerb(const CommandLine& line, const Folders& folders) {
   Findings findings;
   const auto complain = [&](std::string message, std::string help) {
-    findings.Add({.check = "command_line", .message = std::move(message), .suggestion = std::move(help)});
+    findings.Add(
+        {.check = "command_line", .message = std::move(message), .suggestion = std::move(help)});
   };
-  if (line.arguments != std::vector<std::string>{"make"}) complain("expected `data make`", "millrace help");
-  if (line.Get("format", "cifar100") != "cifar100") complain("data make writes --format cifar100", "");
+  if (line.arguments != std::vector<std::string>{"make"})
+    complain("expected `data make`", "millrace help");
+  if (line.Get("format", "cifar100") != "cifar100")
+    complain("data make writes --format cifar100", "");
   if (!line.Has("out")) complain("data make needs --out DIR", "");
   MakeCifarOptions options;
   int64_t seed = 0;
@@ -110,8 +120,8 @@ int DataVerb(const CommandLine& line, const Folders& folders) {
   options.directory = absl::StartsWith(out, "/") ? out : folders.user + "/" + out;
   const absl::Status status = MakeCifar(options);
   if (!status.ok()) return Fail(line, status, Findings(), 2);
-  std::cerr << "wrote " << options.train_images << " training and " << options.test_images << " test images to "
-            << options.directory << "\n";
+  std::cerr << "wrote " << options.train_images << " training and " << options.test_images
+            << " test images to " << options.directory << "\n";
   PrintJson(line, Json{{"folder", options.directory},
                        {"train", options.train_images},
                        {"test", options.test_images},
@@ -126,7 +136,9 @@ Folders FindFolders(const std::string& program) {
   Folders folders;
   char buffer[PATH_MAX];
   const char* typed = std::getenv("BUILD_WORKING_DIRECTORY");  // set by `bazel run`
-  folders.user = typed != nullptr ? typed : getcwd(buffer, sizeof(buffer)) != nullptr ? buffer : ".";
+  folders.user = typed != nullptr                            ? typed
+                 : getcwd(buffer, sizeof(buffer)) != nullptr ? buffer
+                                                             : ".";
   // Under bazel the working directory is the runfiles tree, which has the repository's files; a copied
   // binary looks upwards from where the user is.
   std::vector<std::string> candidates = {".", program + ".runfiles/millrace", folders.user};
@@ -151,17 +163,22 @@ void PrintJson(const CommandLine& line, const std::string& json) {
   std::fflush(stdout);
 }
 
-int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code) {
-  std::cerr << (findings.ok() ? absl::StrCat("error: ", std::string(status.message())) : findings.ToText()) << "\n";
+int Fail(const CommandLine& line, const absl::Status& status, const Findings& given, int code) {
+  const Findings findings = given.ok() ? FindingsOf(status) : given;
+  std::cerr << (findings.ok() ? absl::StrCat("error: ", std::string(status.message()))
+                              : findings.ToText())
+            << "\n";
   PrintJson(line, ErrorJson(status, findings).dump());
   return code;
 }
 
-std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders, int* exit_code) {
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
+                                               int* exit_code) {
   Findings findings;
   if (line.arguments.size() != 1) {
     findings.Add({.check = "command_line",
-                  .message = absl::StrCat("'", line.verb, "' needs one pipeline, got ", line.arguments.size()),
+                  .message = absl::StrCat("'", line.verb, "' needs one pipeline, got ",
+                                          line.arguments.size()),
                   .suggestion = "a textproto file, or the name of one in pipelines/"});
     *exit_code = Fail(line, findings.ToStatus(), findings, 2);
     return std::nullopt;
@@ -181,13 +198,32 @@ std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Fo
       break;
     }
   }
+  if (!Exists(file)) {
+    std::vector<std::string> known;
+    std::error_code ignored;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(folders.repository + "/pipelines", ignored)) {
+      if (entry.path().extension() == ".textproto") known.push_back(entry.path().stem().string());
+    }
+    std::sort(known.begin(), known.end());
+    const std::string near = Nearest(named, known);
+    findings.Add({.check = "file",
+                  .message = absl::StrCat("no pipeline '", named, "': looked for ",
+                                          absl::StrJoin(places, ", ")),
+                  .suggestion = near.empty() ? absl::StrCat("a textproto file, or one of ",
+                                                            absl::StrJoin(known, ", "))
+                                             : absl::StrCat("did you mean '", near, "'?"),
+                  .file = file});
+    *exit_code = Fail(line, findings.ToStatus(), findings, 2);
+    return std::nullopt;
+  }
   absl::StatusOr<LoadedPipeline> loaded = LoadPipeline(file, line.sets, findings);
   if (!loaded.ok()) {
     *exit_code = Fail(line, loaded.status(), findings, 2);
     return std::nullopt;
   }
-  absl::StatusOr<CompiledPipeline> compiled =
-      Compile(*std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
+  absl::StatusOr<CompiledPipeline> compiled = Compile(
+      *std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
   if (!compiled.ok()) {
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
