@@ -15,13 +15,14 @@ import unittest  # noqa: E402
 from millrace_cli import MillraceTest, sets  # noqa: E402
 
 # A short warm-up: after 20 steps the weights are far from where they began.
-LEARN = {"lr_schedule__warmup_steps": 5, "runtime__trace_steps": 0, "checkpoint__save": "false"}
+LEARN = {"lr_schedule__warmup_steps": 5, "train__micro_batch": 25, "runtime__trace_steps": 0, "checkpoint__save": "false"}
 
 
 class ParityTest(MillraceTest):
     def run_once(self, steps=20, stage=2, **settings):
         """The result of a run whose memory is checked. `stage` etc. are settings of digits_vit."""
-        r = self.train("digits_vit", "--losses", **LEARN, train__steps=steps, parallel__zero__stage=stage, **settings).json
+        settings = {**LEARN, "train__steps": steps, "parallel__zero__stage": stage, **settings}
+        r = self.train("digits_vit", "--losses", **settings).json
         self.assertEqual(r["peak_bytes_measured"], r["peak_bytes_predicted"], settings)
         self.assertGreater(r["peak_bytes_measured"]["device"], 0)
         self.assertEqual(r["unplanned_allocations"], 0, settings)
