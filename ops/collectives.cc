@@ -17,7 +17,8 @@ namespace {
 
 class CollectiveKernel final : public Kernel {
  public:
-  CollectiveKernel(Communicator* communicator, Collective call) : communicator_(communicator), call_(std::move(call)) {}
+  CollectiveKernel(Communicator* communicator, Collective call)
+      : communicator_(communicator), call_(std::move(call)) {}
   bool asynchronous() const override { return true; }
   void Start(const StepContext&, std::function<void(absl::Status)> done) override {
     communicator_->Start(call_, std::move(done));
@@ -50,7 +51,8 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& args) {
   const Node& node = args.node();
   const auto group = args.rank.groups.find(node.collective.group);
   if (group == args.rank.groups.end()) {
-    return absl::FailedPreconditionError(absl::StrCat("no communicator for group '", node.collective.group, "'"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("no communicator for group '", node.collective.group, "'"));
   }
   Collective call;
   call.kind = KindOf(node.collective.op);
@@ -64,7 +66,8 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& args) {
   }
   call.send = lowest;
   // The start carries the inputs, the done half the outputs.
-  const Node& outputs = node.async == AsyncRole::kStart ? args.plan.graph.nodes()[node.partner] : node;
+  const Node& outputs =
+      node.async == AsyncRole::kStart ? args.plan.graph.nodes()[node.partner] : node;
   if (outputs.outputs.empty()) return absl::InternalError("a collective without an output");
   call.recv = args.buffers.data(outputs.outputs[0]);
   return std::make_unique<CollectiveKernel>(group->second, std::move(call));

@@ -14,8 +14,8 @@ namespace {
 absl::Status SameShape(InferContext& c) {
   for (const Value* v : c.inputs) {
     if (v->shape != c.inputs[0]->shape || v->dtype != DType::kF32) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", v->name, "' must be f32 and have the shape of '", c.inputs[0]->name, "'"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "'", v->name, "' must be f32 and have the shape of '", c.inputs[0]->name, "'"));
     }
   }
   Value out;
@@ -31,7 +31,9 @@ OpCost ElementwiseCost(const Graph& graph, const Node& node) {
   return {n, n * 4 * static_cast<int64_t>(node.inputs.size() + 1)};
 }
 
-REGISTER_OP_CONTRACT(relu, OpContract("relu", "y = max(x, 0)").In("x").Out("y").Infer(SameShape).Cost(ElementwiseCost));
+REGISTER_OP_CONTRACT(
+    relu,
+    OpContract("relu", "y = max(x, 0)").In("x").Out("y").Infer(SameShape).Cost(ElementwiseCost));
 REGISTER_OP_CONTRACT(relu_grad, OpContract("relu_grad", "dx = dy where y > 0, else 0")
                                     .In("dy")
                                     .In("y", "relu's output")
@@ -41,7 +43,8 @@ REGISTER_OP_CONTRACT(relu_grad, OpContract("relu_grad", "dx = dy where y > 0, el
 
 class Relu final : public Kernel {
  public:
-  explicit Relu(const KernelArgs& a) : x_(a.In<float>(0)), y_(a.Out<float>(0)), n_(a.input(0).numel()) {}
+  explicit Relu(const KernelArgs& a)
+      : x_(a.In<float>(0)), y_(a.Out<float>(0)), n_(a.input(0).numel()) {}
   absl::Status Run(const StepContext&) override {
     for (int64_t i = 0; i < n_; ++i) y_[i] = x_[i] > 0 ? x_[i] : 0.0f;
     return absl::OkStatus();

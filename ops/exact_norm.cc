@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kBins = 4;
 constexpr int kQuantum[kBins] = {37, -6, -49, -92};  // exponents of the grids
-constexpr int kBlock = 1024;                          // per-element multiples < 2^43, so block sums are exact
+constexpr int kBlock = 1024;  // per-element multiples < 2^43, so block sums are exact
 constexpr int kLanes = 8;
 
 // One block: sums[b] = sum of each square's multiple of 2^kQuantum[b]. Bins above `first` are known to be 0.
@@ -47,8 +47,8 @@ __attribute__((always_inline)) inline void SumBlock(const float* x, int64_t n, d
   }
 }
 
-__attribute__((target_clones("avx2", "default"))) void SumBlockFrom(int first, const float* x, int64_t n,
-                                                                    double* sums) {
+__attribute__((target_clones("avx2", "default"))) void SumBlockFrom(int first, const float* x,
+                                                                    int64_t n, double* sums) {
   switch (first) {
     case 0:
       return SumBlock<0>(x, n, sums);
@@ -77,8 +77,9 @@ __attribute__((target_clones("avx2", "default"))) float MaxMagnitude(const float
 }
 
 __int128 Load(const std::array<int64_t, NormPartial::kWords>& w, int bin) {
-  return static_cast<__int128>((static_cast<unsigned __int128>(static_cast<uint64_t>(w[2 * bin + 1])) << 64) |
-                               static_cast<uint64_t>(w[2 * bin]));
+  return static_cast<__int128>(
+      (static_cast<unsigned __int128>(static_cast<uint64_t>(w[2 * bin + 1])) << 64) |
+      static_cast<uint64_t>(w[2 * bin]));
 }
 
 void Store(std::array<int64_t, NormPartial::kWords>& w, int bin, __int128 v) {
@@ -98,7 +99,8 @@ double NormPartial::Norm() const {
   if (words[9] > 0) return std::numeric_limits<double>::quiet_NaN();
   if (words[8] > 0) return std::numeric_limits<double>::infinity();
   long double sum = 0;
-  for (int b = kBins - 1; b >= 0; --b) sum += std::ldexp(static_cast<long double>(Load(words, b)), kQuantum[b]);
+  for (int b = kBins - 1; b >= 0; --b)
+    sum += std::ldexp(static_cast<long double>(Load(words, b)), kQuantum[b]);
   return std::sqrt(static_cast<double>(sum));
 }
 

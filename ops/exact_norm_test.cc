@@ -15,7 +15,8 @@ std::vector<float> Gradient(int64_t n, double magnitude, uint64_t seed) {
   std::vector<float> x(n);
   for (int64_t i = 0; i < n; ++i) {
     // Magnitudes over many powers of two, as in a real model.
-    x[i] = static_cast<float>(rng.Normal(2 * i) * magnitude * std::exp2(-20 * rng.Uniform(2 * i + 1)));
+    x[i] =
+        static_cast<float>(rng.Normal(2 * i) * magnitude * std::exp2(-20 * rng.Uniform(2 * i + 1)));
   }
   return x;
 }
@@ -27,7 +28,8 @@ TEST(ExactNorm, EqualsTheSumInLongDouble) {
     for (float v : x) sum += static_cast<long double>(v) * v;
     const double expected = static_cast<double>(std::sqrt(sum));
     // Squares below 2^-93 are dropped: the floor of 1e-17.
-    EXPECT_NEAR(PartialNorm(x.data(), x.size()).Norm(), expected, 1e-12 * expected + 1e-17) << magnitude;
+    EXPECT_NEAR(PartialNorm(x.data(), x.size()).Norm(), expected, 1e-12 * expected + 1e-17)
+        << magnitude;
   }
 }
 
@@ -38,7 +40,8 @@ TEST(ExactNorm, AnyCutInAnyOrderGivesTheSameBits) {
   for (int trial = 0; trial < 50; ++trial) {
     std::vector<NormPartial> parts;
     for (int64_t begin = 0; begin < static_cast<int64_t>(x.size());) {
-      const int64_t n = std::min<int64_t>(1 + rng.U32(trial * 1000 + parts.size()) % 9000, x.size() - begin);
+      const int64_t n =
+          std::min<int64_t>(1 + rng.U32(trial * 1000 + parts.size()) % 9000, x.size() - begin);
       parts.push_back(PartialNorm(x.data() + begin, n));
       begin += n;
     }

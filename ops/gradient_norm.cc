@@ -18,7 +18,8 @@ namespace {
 
 class GradNorm final : public Kernel {
  public:
-  explicit GradNorm(const KernelArgs& a) : x_(a.In<float>(0)), n_(a.input(0).numel()), out_(a.Out<int64_t>(0)) {}
+  explicit GradNorm(const KernelArgs& a)
+      : x_(a.In<float>(0)), n_(a.input(0).numel()), out_(a.Out<int64_t>(0)) {}
   absl::Status Run(const StepContext&) override {
     const NormPartial partial = PartialNorm(x_, n_);
     std::memcpy(out_, partial.words.data(), sizeof(partial.words));
@@ -46,7 +47,8 @@ NormPartial Sum(const std::vector<std::pair<const int64_t*, int64_t>>& inputs) {
 
 std::vector<std::pair<const int64_t*, int64_t>> Partials(const KernelArgs& a) {
   std::vector<std::pair<const int64_t*, int64_t>> inputs;
-  for (int i = 0; i < a.inputs(); ++i) inputs.push_back({a.In<int64_t>(i), a.input(i).numel() / NormPartial::kWords});
+  for (int i = 0; i < a.inputs(); ++i)
+    inputs.push_back({a.In<int64_t>(i), a.input(i).numel() / NormPartial::kWords});
   return inputs;
 }
 
@@ -67,7 +69,9 @@ class NormSum final : public Kernel {
 class ClipCoefficient final : public Kernel {
  public:
   explicit ClipCoefficient(const KernelArgs& a)
-      : inputs_(Partials(a)), max_norm_(FloatAttr(a.node(), "max_norm", 1.0)), out_(a.Out<float>(0)) {}
+      : inputs_(Partials(a)),
+        max_norm_(FloatAttr(a.node(), "max_norm", 1.0)),
+        out_(a.Out<float>(0)) {}
   absl::Status Run(const StepContext&) override {
     const float norm = static_cast<float>(Sum(inputs_).Norm());
     // A norm that is not finite gives a coefficient that is not, so that it cannot pass unseen.
@@ -89,9 +93,10 @@ REGISTER_KERNEL(grad_norm, [](const KernelArgs& a) -> absl::StatusOr<std::unique
 REGISTER_KERNEL(norm_sum, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   return std::make_unique<NormSum>(a);
 });
-REGISTER_KERNEL(clip_coefficient, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  return std::make_unique<ClipCoefficient>(a);
-});
+REGISTER_KERNEL(clip_coefficient,
+                [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+                  return std::make_unique<ClipCoefficient>(a);
+                });
 
 }  // namespace
 }  // namespace millrace

@@ -23,16 +23,18 @@ std::string Shape(const Value& v) { return absl::StrCat("[", absl::StrJoin(v.sha
 // What both need of x and W; `rows` of x.
 absl::Status CheckProduct(const Value& x, const Value& weight, int64_t* rows) {
   if (weight.shape.size() != 2) {
-    return absl::InvalidArgumentError(absl::StrCat("weight '", weight.name, "' is ", Shape(weight), ", expected [out, in]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("weight '", weight.name, "' is ", Shape(weight), ", expected [out, in]"));
   }
   if (x.shape.empty() || x.numel() != x.shape[0] * weight.shape[1]) {
-    return absl::InvalidArgumentError(absl::StrCat("x '", x.name, "' is ", Shape(x), ", expected ", weight.shape[1],
-                                                   " elements in each row for weight '", weight.name, "' ", Shape(weight)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("x '", x.name, "' is ", Shape(x), ", expected ", weight.shape[1],
+                     " elements in each row for weight '", weight.name, "' ", Shape(weight)));
   }
   for (const Value* v : {&x, &weight}) {
     if (v->sharding == Sharding::kSharded) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", v->name, "' is sharded over group '", v->group, "': gather it first (all_gather)"));
+      return absl::InvalidArgumentError(absl::StrCat("'", v->name, "' is sharded over group '",
+                                                     v->group, "': gather it first (all_gather)"));
     }
   }
   *rows = x.shape[0];
@@ -51,8 +53,9 @@ absl::Status InferLinear(InferContext& c) {
   int64_t rows = 0;
   RETURN_IF_ERROR(CheckProduct(*c.inputs[0], *c.inputs[1], &rows));
   if (c.inputs.size() > 2 && c.inputs[2]->shape != std::vector<int64_t>{c.inputs[1]->shape[0]}) {
-    return absl::InvalidArgumentError(absl::StrCat("bias '", c.inputs[2]->name, "' is ", Shape(*c.inputs[2]),
-                                                   ", expected [", c.inputs[1]->shape[0], "]"));
+    return absl::InvalidArgumentError(absl::StrCat("bias '", c.inputs[2]->name, "' is ",
+                                                   Shape(*c.inputs[2]), ", expected [",
+                                                   c.inputs[1]->shape[0], "]"));
   }
   c.outputs = {Like({rows, c.inputs[1]->shape[0]}, c.inputs[0]->sharding, c.inputs[0]->group)};
   return absl::OkStatus();
@@ -64,8 +67,8 @@ absl::Status InferLinearGrad(InferContext& c) {
   const Value &dy = *c.inputs[0], &x = *c.inputs[1], &weight = *c.inputs[2];
   RETURN_IF_ERROR(CheckProduct(x, weight, &rows));
   if (dy.shape != std::vector<int64_t>{rows, weight.shape[0]}) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("dy '", dy.name, "' is ", Shape(dy), ", expected [", rows, ", ", weight.shape[0], "]"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "dy '", dy.name, "' is ", Shape(dy), ", expected [", rows, ", ", weight.shape[0], "]"));
   }
   const bool parallel = c.graph->group_size("data") > 1;
   const Sharding sum = parallel ? Sharding::kPartial : Sharding::kReplicated;
@@ -86,7 +89,9 @@ OpCost ProductCost(const Graph& graph, const Node& node, int64_t products) {
 
 OpContract LinearContract() {
   OpContract contract("linear", "y = x W^T + b");
-  contract.In("x", "[rows, ...] with `in` elements in each row").In("weight", "[out, in]").In("bias", "[out]");
+  contract.In("x", "[rows, ...] with `in` elements in each row")
+      .In("weight", "[out, in]")
+      .In("bias", "[out]");
   contract.inputs.back().optional = true;
   contract.Out("y", "[rows, out]").Infer(InferLinear).Cost([](const Graph& g, const Node& n) {
     return ProductCost(g, n, 1);
@@ -95,7 +100,8 @@ OpContract LinearContract() {
 }
 
 OpContract LinearGradContract() {
-  OpContract contract("linear_grad", "gradients of linear; dweight and dbias are this rank's part of the sum");
+  OpContract contract("linear_grad",
+                      "gradients of linear; dweight and dbias are this rank's part of the sum");
   contract.In("dy", "[rows, out]").In("x", "as given to linear").In("weight", "[out, in]");
   contract.Out("dweight", "[out, in]").Out("dbias", "[out]").Out("dx", "as x; may be left out");
   contract.outputs.back().optional = true;
@@ -116,11 +122,14 @@ at::Tensor Rows(const KernelArgs& a, int i) {
 class Linear final : public Kernel {
  public:
   explicit Linear(const KernelArgs& a)
-      : x_(Rows(a, 0)), w_(AsTensor(a.In<void>(1), a.input(1)).t()), y_(AsTensor(a.Out<void>(0), a.output(0))) {
+      : x_(Rows(a, 0)),
+        w_(AsTensor(a.In<void>(1), a.input(1)).t()),
+        y_(AsTensor(a.Out<void>(0), a.output(0))) {
     if (a.inputs() > 2) b_ = AsTensor(a.In<void>(2), a.input(2));
   }
   absl::Status Run(const StepContext&) override {
-    return CatchTorch([&] { b_.defined() ? at::addmm_out(y_, b_, x_, w_) : at::mm_out(y_, x_, w_); });
+    return CatchTorch(
+        [&] { b_.defined() ? at::addmm_out(y_, b_, x_, w_) : at::mm_out(y_, x_, w_); });
   }
 
  private:
@@ -135,7 +144,8 @@ class LinearGrad final : public Kernel {
         w_(AsTensor(a.In<void>(2), a.input(2))),
         dw_(AsTensor(a.Out<void>(0), a.output(0))),
         db_(AsTensor(a.Out<void>(1), a.output(1))) {
-    if (a.outputs() > 2) dx_ = AsTensor(a.Out<void>(2), a.output(2).dtype, {x_.size(0), x_.size(1)});
+    if (a.outputs() > 2)
+      dx_ = AsTensor(a.Out<void>(2), a.output(2).dtype, {x_.size(0), x_.size(1)});
   }
   absl::Status Run(const StepContext&) override {
     return CatchTorch([&] {

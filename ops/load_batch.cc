@@ -12,7 +12,9 @@ class LoadBatch final : public Kernel {
  public:
   LoadBatch(BatchSource* source, int rank, int64_t micro_batch, float* images, int64_t* labels)
       : source_(source), rank_(rank), micro_batch_(micro_batch), images_(images), labels_(labels) {}
-  absl::Status Run(const StepContext&) override { return source_->Next(rank_, micro_batch_, images_, labels_); }
+  absl::Status Run(const StepContext&) override {
+    return source_->Next(rank_, micro_batch_, images_, labels_);
+  }
 
  private:
   BatchSource* const source_;
@@ -24,8 +26,9 @@ class LoadBatch final : public Kernel {
 
 REGISTER_KERNEL(load_batch, [](const KernelArgs& args) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   if (args.rank.batches == nullptr) return absl::FailedPreconditionError("no data source");
-  return std::make_unique<LoadBatch>(args.rank.batches, args.rank.rank, IntAttr(args.node(), "micro_batch", 0),
-                                     args.Out<float>(0), args.Out<int64_t>(1));
+  return std::make_unique<LoadBatch>(args.rank.batches, args.rank.rank,
+                                     IntAttr(args.node(), "micro_batch", 0), args.Out<float>(0),
+                                     args.Out<int64_t>(1));
 });
 
 }  // namespace

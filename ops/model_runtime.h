@@ -32,7 +32,9 @@ class ModelRuntime {
   // The stage's parameters, now lying at `addresses` (one per parameter, in the stage's order).
   const Tensors& Bind(int s, const std::vector<void*>& addresses);
 
-  void KeepTape(int s, int64_t micro_batch, StageTape tape) { tapes_[{s, micro_batch}] = std::move(tape); }
+  void KeepTape(int s, int64_t micro_batch, StageTape tape) {
+    tapes_[{s, micro_batch}] = std::move(tape);
+  }
   // An empty tape (graph == nullptr) when there is none.
   StageTape TakeTape(int s, int64_t micro_batch);
   // Forgets all tapes: after a step that failed between forward and backward.

@@ -7,13 +7,12 @@
 //
 // Weight decay is left out for parameters that ask for it (ParamSpec::weight_decay), so the bucket is walked in
 // runs of equal setting. Padding between parameters holds zeros and stays zero.
-#include "ops/optimizer_kernels.h"
-
 #include <algorithm>
 #include <cstdint>
 
 #include "graph/base/status.h"
 #include "ops/kernel_registry.h"
+#include "ops/optimizer_kernels.h"
 
 namespace millrace {
 namespace {
@@ -83,14 +82,16 @@ class AdamKernel final : public Kernel {
 
 class SgdKernel final : public Kernel {
  public:
-  explicit SgdKernel(const KernelArgs& args) : runs_(DecayRuns(args, args.input(0))), p_(args.In<float>(0)), g_(args.In<float>(1)) {
+  explicit SgdKernel(const KernelArgs& args)
+      : runs_(DecayRuns(args, args.input(0))), p_(args.In<float>(0)), g_(args.In<float>(1)) {
     const OptimizerSettings& o = args.rank.optimizer;
     scalars_.momentum = FloatAttr(args.node(), "momentum", o.momentum);
     scalars_.weight_decay = FloatAttr(args.node(), "weight_decay", o.weight_decay);
     scalars_.nesterov = o.nesterov;
     // Inputs after the gradient: the momentum buffer, the clip coefficient; each may be absent.
     for (int i = 2; i < args.inputs(); ++i) {
-      if (args.input(i).numel() == args.input(0).numel() && buffer_ == nullptr && scalars_.momentum != 0) {
+      if (args.input(i).numel() == args.input(0).numel() && buffer_ == nullptr &&
+          scalars_.momentum != 0) {
         buffer_ = args.In<float>(i);
       } else {
         coefficient_ = args.In<float>(i);
@@ -104,7 +105,8 @@ class SgdKernel final : public Kernel {
     s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
     for (const DecayRun& run : runs_) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
-      SgdUpdate(p_ + run.begin, g_ + run.begin, buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s);
+      SgdUpdate(p_ + run.begin, g_ + run.begin, buffer_ != nullptr ? buffer_ + run.begin : nullptr,
+                run.count, s);
     }
     return absl::OkStatus();
   }

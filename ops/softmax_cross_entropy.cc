@@ -19,10 +19,12 @@ namespace {
 absl::Status InferLoss(InferContext& c) {
   const Value &logits = *c.inputs[0], &labels = *c.inputs[1];
   if (logits.shape.size() != 2 || logits.dtype != DType::kF32) {
-    return absl::InvalidArgumentError(absl::StrCat("logits '", logits.name, "' must be f32 [rows, classes]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("logits '", logits.name, "' must be f32 [rows, classes]"));
   }
   if (labels.dtype != DType::kI64 || labels.shape != std::vector<int64_t>{logits.shape[0]}) {
-    return absl::InvalidArgumentError(absl::StrCat("labels '", labels.name, "' must be i64 [", logits.shape[0], "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("labels '", labels.name, "' must be i64 [", logits.shape[0], "]"));
   }
   Value loss;  // one number
   Value dlogits;
@@ -32,7 +34,8 @@ absl::Status InferLoss(InferContext& c) {
 }
 
 REGISTER_OP_CONTRACT(softmax_cross_entropy,
-                     OpContract("softmax_cross_entropy", "mean of -log softmax(logits)[label], and its gradient")
+                     OpContract("softmax_cross_entropy",
+                                "mean of -log softmax(logits)[label], and its gradient")
                          .In("logits", "[rows, classes]")
                          .In("labels", "[rows], 0 .. classes - 1")
                          .Out("loss", "one number: the mean over this rank's rows")
@@ -61,7 +64,8 @@ class SoftmaxCrossEntropy final : public Kernel {
       const float* x = logits_ + r * classes_;
       float* dx = dlogits_ + r * classes_;
       if (labels_[r] < 0 || labels_[r] >= classes_) {
-        return absl::OutOfRangeError(absl::StrCat("label ", labels_[r], " of row ", r, " is not in 0..", classes_ - 1));
+        return absl::OutOfRangeError(
+            absl::StrCat("label ", labels_[r], " of row ", r, " is not in 0..", classes_ - 1));
       }
       const float top = *std::max_element(x, x + classes_);
       double sum = 0;
@@ -83,9 +87,10 @@ class SoftmaxCrossEntropy final : public Kernel {
   const int64_t rows_, classes_, ranks_;
 };
 
-REGISTER_KERNEL(softmax_cross_entropy, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  return std::make_unique<SoftmaxCrossEntropy>(a);
-});
+REGISTER_KERNEL(softmax_cross_entropy,
+                [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+                  return std::make_unique<SoftmaxCrossEntropy>(a);
+                });
 
 }  // namespace
 }  // namespace millrace

@@ -29,19 +29,22 @@ namespace {
 struct StagePorts {
   int stage = 0;
   int64_t micro_batch = 0;
-  std::vector<const Value*> inputs;        // boundary tensors, then labels on the last stage
+  std::vector<const Value*> inputs;  // boundary tensors, then labels on the last stage
   std::vector<void*> input_data;
   std::vector<void*> params;               // one address per parameter of the stage
   std::vector<const Value*> grad_outputs;  // backward only
   std::vector<void*> grad_output_data;
-  std::vector<void*> outputs;              // forward: outputs; backward: gradients of the inputs
-  std::vector<void*> param_grads;          // backward only, one per parameter
-  std::vector<std::pair<char*, int64_t>> gaps;  // backward: bytes of its gradient slices between parameters
+  std::vector<void*> outputs;      // forward: outputs; backward: gradients of the inputs
+  std::vector<void*> param_grads;  // backward only, one per parameter
+  std::vector<std::pair<char*, int64_t>>
+      gaps;  // backward: bytes of its gradient slices between parameters
   void* saved = nullptr;
   void* workspace = nullptr;
 };
 
-BufferKind KindOf(const KernelArgs& a, const Value& v) { return a.plan.graph.buffers()[v.buffer].kind; }
+BufferKind KindOf(const KernelArgs& a, const Value& v) {
+  return a.plan.graph.buffers()[v.buffer].kind;
+}
 
 // Fills `places` with the addresses of the stage's parameters that lie in `value`'s bucket.
 void PlaceParams(const KernelArgs& a, const Value& value, int stage, std::vector<void*>* places) {
@@ -57,7 +60,8 @@ void FindGaps(const KernelArgs& a, const Value& slice, int stage, StagePorts* p)
   char* bucket = static_cast<char*>(a.buffers.buffer(slice.buffer));
   std::vector<std::pair<int64_t, int64_t>> covered;
   for (const ParamSlot& slot : a.plan.graph.buckets()[slice.bucket].slots) {
-    if (slot.stage == stage) covered.push_back({slot.offset * SizeOf(slice.dtype), slot.numel * SizeOf(slice.dtype)});
+    if (slot.stage == stage)
+      covered.push_back({slot.offset * SizeOf(slice.dtype), slot.numel * SizeOf(slice.dtype)});
   }
   std::sort(covered.begin(), covered.end());
   int64_t end = slice.offset;
@@ -65,7 +69,8 @@ void FindGaps(const KernelArgs& a, const Value& slice, int stage, StagePorts* p)
     if (begin > end) p->gaps.push_back({bucket + end, begin - end});
     end = begin + bytes;
   }
-  if (slice.offset + slice.bytes() > end) p->gaps.push_back({bucket + end, slice.offset + slice.bytes() - end});
+  if (slice.offset + slice.bytes() > end)
+    p->gaps.push_back({bucket + end, slice.offset + slice.bytes() - end});
 }
 
 absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
@@ -108,8 +113,8 @@ absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
   for (const std::vector<void*>* places : {&p.params, &p.param_grads}) {
     for (size_t i = 0; i < places->size(); ++i) {
       if ((*places)[i] == nullptr) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("no value holds parameter '", spec.params[i].name, "' of stage '", spec.name, "'"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "no value holds parameter '", spec.params[i].name, "' of stage '", spec.name, "'"));
       }
     }
   }
@@ -139,8 +144,10 @@ class StageKernel : public Kernel {
  protected:
   const StageSpec& spec() const { return model_.spec(ports_.stage); }
   void Count(const ReplayScope& replay, const AllocationPlan& plan) {
-    const int64_t skipped = static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches();
-    model_.CountUnplanned(replay.mismatches() + (skipped > 0 ? skipped : 0), replay.unplanned_bytes_peak());
+    const int64_t skipped =
+        static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches();
+    model_.CountUnplanned(replay.mismatches() + (skipped > 0 ? skipped : 0),
+                          replay.unplanned_bytes_peak());
   }
 
   ModelRuntime& model_;
@@ -150,7 +157,8 @@ class StageKernel : public Kernel {
 
 class Forward final : public StageKernel {
  public:
-  Forward(ModelRuntime* model, StagePorts ports, bool train) : StageKernel(model, std::move(ports)), train_(train) {}
+  Forward(ModelRuntime* model, StagePorts ports, bool train)
+      : StageKernel(model, std::move(ports)), train_(train) {}
 
   absl::Status Run(const StepContext&) override {
     absl::Status status;
@@ -167,8 +175,9 @@ class Forward final : public StageKernel {
     memory.saved = ports_.saved;
     memory.outputs = ports_.outputs;
     ReplayScope replay(plan, memory);
-    absl::StatusOr<StageTape> tape = StageForward(model_.stage(ports_.stage), inputs_, params,
-                                                  {.train = train_, .input_needs_grad = spec().input_needs_grad});
+    absl::StatusOr<StageTape> tape =
+        StageForward(model_.stage(ports_.stage), inputs_, params,
+                     {.train = train_, .input_needs_grad = spec().input_needs_grad});
     RETURN_IF_ERROR(tape);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
       PutAt(tape->outputs[i], ports_.outputs[i], spec().outputs[i]);
@@ -184,7 +193,8 @@ class Forward final : public StageKernel {
 
 class Backward final : public StageKernel {
  public:
-  Backward(ModelRuntime* model, StagePorts ports, double scale) : StageKernel(model, std::move(ports)), scale_(scale) {
+  Backward(ModelRuntime* model, StagePorts ports, double scale)
+      : StageKernel(model, std::move(ports)), scale_(scale) {
     for (size_t i = 0; i < ports_.grad_outputs.size(); ++i) {
       grad_outputs_.push_back(AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i]));
     }
@@ -199,7 +209,8 @@ class Backward final : public StageKernel {
  private:
   absl::Status RunStage() {
     StageTape tape = model_.TakeTape(ports_.stage, ports_.micro_batch);
-    if (tape.graph == nullptr) return absl::FailedPreconditionError("the stage's forward has not run");
+    if (tape.graph == nullptr)
+      return absl::FailedPreconditionError("the stage's forward has not run");
     model_.Bind(ports_.stage, ports_.params);
     ReplayMemory memory;
     memory.workspace = ports_.workspace;
@@ -207,7 +218,8 @@ class Backward final : public StageKernel {
     memory.input_grads = ports_.outputs;
     memory.param_grads = ports_.param_grads;
     ReplayScope replay(spec().backward, memory);
-    absl::StatusOr<StageGradients> gradients = StageBackward(std::move(tape), grad_outputs_, scale_);
+    absl::StatusOr<StageGradients> gradients =
+        StageBackward(std::move(tape), grad_outputs_, scale_);
     RETURN_IF_ERROR(gradients);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
       PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i]);
@@ -232,7 +244,8 @@ REGISTER_KERNEL(forward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_p
 });
 REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));
-  return std::make_unique<Backward>(a.rank.model, std::move(ports), FloatAttr(a.node(), "scale", 1.0));
+  return std::make_unique<Backward>(a.rank.model, std::move(ports),
+                                    FloatAttr(a.node(), "scale", 1.0));
 });
 
 }  // namespace

@@ -19,7 +19,9 @@ namespace millrace {
 
 // A tensor over `data` that owns nothing; the memory must outlive it.
 at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape);
-inline at::Tensor AsTensor(void* data, const Value& value) { return AsTensor(data, value.dtype, value.shape); }
+inline at::Tensor AsTensor(void* data, const Value& value) {
+  return AsTensor(data, value.dtype, value.shape);
+}
 
 // The message of an exception without LibTorch's stack trace.
 absl::Status StatusOf(const std::exception& e);

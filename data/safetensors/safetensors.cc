@@ -22,8 +22,9 @@ using Json = nlohmann::ordered_json;
 constexpr uint64_t kMaxHeader = 100u << 20;  // the format's own limit
 
 const std::pair<DType, const char*> kTypes[] = {
-    {DType::kF32, "F32"}, {DType::kF64, "F64"}, {DType::kBF16, "BF16"}, {DType::kF16, "F16"}, {DType::kI64, "I64"},
-    {DType::kI32, "I32"}, {DType::kI8, "I8"},   {DType::kU8, "U8"},     {DType::kBool, "BOOL"}};
+    {DType::kF32, "F32"}, {DType::kF64, "F64"}, {DType::kBF16, "BF16"},
+    {DType::kF16, "F16"}, {DType::kI64, "I64"}, {DType::kI32, "I32"},
+    {DType::kI8, "I8"},   {DType::kU8, "U8"},   {DType::kBool, "BOOL"}};
 
 const char* TypeName(DType t) {
   for (const auto& [type, name] : kTypes) {
@@ -49,18 +50,20 @@ absl::Status Bad(const std::string& path, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": not a valid safetensors file: ", what));
 }
 
-absl::StatusOr<SafetensorsFile::Entry> ParseEntry(const std::string& name, const Json& json, const uint8_t* data,
-                                                  int64_t data_bytes) {
-  if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets") ||
-      !json["dtype"].is_string() || !json["shape"].is_array() || !json["data_offsets"].is_array() ||
-      json["data_offsets"].size() != 2) {
-    return absl::InvalidArgumentError("expected an object with dtype, shape and data_offsets [begin, end]");
+absl::StatusOr<SafetensorsFile::Entry> ParseEntry(const std::string& name, const Json& json,
+                                                  const uint8_t* data, int64_t data_bytes) {
+  if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") ||
+      !json.contains("data_offsets") || !json["dtype"].is_string() || !json["shape"].is_array() ||
+      !json["data_offsets"].is_array() || json["data_offsets"].size() != 2) {
+    return absl::InvalidArgumentError(
+        "expected an object with dtype, shape and data_offsets [begin, end]");
   }
   SafetensorsFile::Entry entry;
   entry.name = name;
   ASSIGN_OR_RETURN(entry.dtype, ParseType(json["dtype"].get<std::string>()));
   for (const Json& d : json["shape"]) {
-    if (!d.is_number_integer() || d.get<int64_t>() < 0) return absl::InvalidArgumentError("shape must hold sizes >= 0");
+    if (!d.is_number_integer() || d.get<int64_t>() < 0)
+      return absl::InvalidArgumentError("shape must hold sizes >= 0");
     entry.shape.push_back(d.get<int64_t>());
   }
   for (const Json& o : json["data_offsets"]) {
@@ -69,11 +72,12 @@ absl::StatusOr<SafetensorsFile::Entry> ParseEntry(const std::string& name, const
   const int64_t begin = json["data_offsets"][0].get<int64_t>();
   const int64_t end = json["data_offsets"][1].get<int64_t>();
   if (begin < 0 || end < begin || end > data_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bytes [", begin, ", ", end, ") lie outside the file's ", data_bytes, " data bytes"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "bytes [", begin, ", ", end, ") lie outside the file's ", data_bytes, " data bytes"));
   }
   if (end - begin != Numel(entry.shape) * SizeOf(entry.dtype)) {
-    return absl::InvalidArgumentError(absl::StrCat("has ", end - begin, " bytes, shape and dtype need ",
+    return absl::InvalidArgumentError(absl::StrCat("has ", end - begin,
+                                                   " bytes, shape and dtype need ",
                                                    Numel(entry.shape) * SizeOf(entry.dtype)));
   }
   entry.data = data + begin;
@@ -89,9 +93,12 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<NamedTe
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
   for (const NamedTensor& t : tensors) {
-    if (header.contains(t.name)) return absl::InvalidArgumentError(absl::StrCat(path, ": tensor '", t.name, "' twice"));
+    if (header.contains(t.name))
+      return absl::InvalidArgumentError(absl::StrCat(path, ": tensor '", t.name, "' twice"));
     const int64_t bytes = Numel(t.shape) * SizeOf(t.dtype);
-    header[t.name] = {{"dtype", TypeName(t.dtype)}, {"shape", t.shape}, {"data_offsets", {offset, offset + bytes}}};
+    header[t.name] = {{"dtype", TypeName(t.dtype)},
+                      {"shape", t.shape},
+                      {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -120,18 +127,22 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   }
   void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   close(fd);
-  if (map == MAP_FAILED) return absl::InternalError(absl::StrCat(path, ": cannot map: ", std::strerror(errno)));
+  if (map == MAP_FAILED)
+    return absl::InternalError(absl::StrCat(path, ": cannot map: ", std::strerror(errno)));
   SafetensorsFile file;
   file.path_ = path;
-  file.mapping_ = std::shared_ptr<const uint8_t>(static_cast<const uint8_t*>(map),
-                                                 [size](const uint8_t* p) { munmap(const_cast<uint8_t*>(p), size); });
+  file.mapping_ = std::shared_ptr<const uint8_t>(
+      static_cast<const uint8_t*>(map),
+      [size](const uint8_t* p) { munmap(const_cast<uint8_t*>(p), size); });
   const uint8_t* bytes = file.mapping_.get();
   uint64_t length;
   std::memcpy(&length, bytes, sizeof(length));
   if (length > kMaxHeader || length > size - 8) {
-    return Bad(path, absl::StrCat("header length ", length, " exceeds the file's ", size, " bytes (truncated?)"));
+    return Bad(path, absl::StrCat("header length ", length, " exceeds the file's ", size,
+                                  " bytes (truncated?)"));
   }
-  const Json header = Json::parse(bytes + 8, bytes + 8 + length, nullptr, /*allow_exceptions=*/false);
+  const Json header =
+      Json::parse(bytes + 8, bytes + 8 + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) return Bad(path, "the header is not a JSON object");
   const uint8_t* data = bytes + 8 + length;
   const int64_t data_bytes = static_cast<int64_t>(size - 8 - length);
@@ -143,7 +154,8 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
       continue;
     }
     absl::StatusOr<Entry> entry = ParseEntry(name, json, data, data_bytes);
-    if (!entry.ok()) return Bad(path, absl::StrCat("tensor '", name, "' ", entry.status().message()));
+    if (!entry.ok())
+      return Bad(path, absl::StrCat("tensor '", name, "' ", entry.status().message()));
     file.index_[name] = file.entries_.size();
     file.entries_.push_back(*std::move(entry));
   }

@@ -26,7 +26,8 @@ struct NamedTensor {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  const void* data = nullptr;  // row-major, numel * SizeOf(dtype) bytes; may be null when numel is 0
+  const void* data =
+      nullptr;  // row-major, numel * SizeOf(dtype) bytes; may be null when numel is 0
 };
 
 // Tensors are stored in the given order, each aligned to 8 bytes by padding the header.

@@ -56,7 +56,8 @@ TEST(Safetensors, ATruncatedFileIsRefusedWithItsNameAndSizes) {
 TEST(Safetensors, GarbageHeadersAreErrorsNotCrashes) {
   const std::string path = Temporary("garbage.safetensors");
   for (const std::string header :
-       {"[]", "{\"a\": 3}", "{\"a\": {\"dtype\": \"F32\", \"shape\": [-1], \"data_offsets\": [0, 4]}}",
+       {"[]", "{\"a\": 3}",
+        "{\"a\": {\"dtype\": \"F32\", \"shape\": [-1], \"data_offsets\": [0, 4]}}",
         "{\"a\": {\"dtype\": \"Q4\", \"shape\": [1], \"data_offsets\": [0, 4]}}",
         "{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 4]}}", "{\"a\": "}) {
     const uint64_t length = header.size();

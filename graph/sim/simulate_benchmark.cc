@@ -5,11 +5,10 @@
 //   equal_ranks_seconds_only                  0.18 ms
 //   eight_ranks_each_on_its_own               2.5 ms
 //   eight_ranks_each_on_its_own_seconds_only  1.3 ms    0.17 us an event
-#include "graph/sim/simulate.h"
-
 #include <string>
 
 #include "benchmark/benchmark.h"
+#include "graph/sim/simulate.h"
 
 namespace millrace {
 namespace {

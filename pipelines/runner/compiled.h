@@ -26,17 +26,18 @@ namespace millrace {
 struct CompiledPipeline {
   LoadedPipeline loaded;
   Machine machine;
-  bool has_model = false;            // false: the step is written by hand, and there is no evaluation
-  ModelDef model, eval_model;        // of train.micro_batch and of train.eval_batch samples
+  bool has_model = false;      // false: the step is written by hand, and there is no evaluation
+  ModelDef model, eval_model;  // of train.micro_batch and of train.eval_batch samples
   ModelSpec spec, eval_spec;
   ImageNeeds image_needs;
   int64_t eval_batch = 0;
   Plan plan;
-  std::optional<Plan> eval_plan;     // has_model only
+  std::optional<Plan> eval_plan;  // has_model only
 };
 
 // `machine_folders`: where `machine: "name"` is looked for as name.textproto.
-absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded, const std::vector<std::string>& machine_folders,
+absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
+                                         const std::vector<std::string>& machine_folders,
                                          Findings& findings);
 
 }  // namespace millrace

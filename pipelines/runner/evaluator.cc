@@ -38,7 +38,8 @@ absl::StatusOr<EvalMetrics> EvaluateOnce(Ranks& ranks, const Plan& plan, EvalBat
     for (int r = 0; r < ranks.size(); ++r) {
       const std::vector<int64_t>& labels = batches->labels(r);
       const float* rows = ranks.buffers(r).as<float>(logits);
-      for (size_t i = 0; i < labels.size(); ++i) AddSample(rows + i * classes, classes, labels[i], &m);
+      for (size_t i = 0; i < labels.size(); ++i)
+        AddSample(rows + i * classes, classes, labels[i], &m);
     }
   }
   if (m.samples == 0) return absl::FailedPreconditionError("the evaluation data holds no sample");

@@ -16,10 +16,10 @@ namespace millrace {
 struct LrScheduleOptions {
   enum class Kind { kConstant, kWarmup, kWarmupDecay, kWarmupCosine };
   Kind kind = Kind::kConstant;
-  double lr = 1e-3;            // the constant rate, or the top of the warm-up
-  double warmup_min_lr = 0;    // kWarmup, kWarmupDecay
-  double warmup_min_ratio = 0; // kWarmupCosine, share of lr
-  double cos_min_ratio = 1e-4; // kWarmupCosine, share of lr at the end
+  double lr = 1e-3;             // the constant rate, or the top of the warm-up
+  double warmup_min_lr = 0;     // kWarmup, kWarmupDecay
+  double warmup_min_ratio = 0;  // kWarmupCosine, share of lr
+  double cos_min_ratio = 1e-4;  // kWarmupCosine, share of lr at the end
   int64_t warmup_steps = 1000;
   int64_t total_steps = 0;
   bool linear_warmup = false;  // else logarithmic: ln(t + 1) / ln(warmup_steps)

@@ -36,21 +36,25 @@ std::string Duration(double seconds) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MetricsFile>> MetricsFile::Open(const std::string& path, int64_t resume_step) {
+absl::StatusOr<std::unique_ptr<MetricsFile>> MetricsFile::Open(const std::string& path,
+                                                               int64_t resume_step) {
   std::string kept;
   if (resume_step > 0) {
     const absl::StatusOr<std::string> old = ReadFile(path);
     if (old.ok()) {
       for (absl::string_view line : absl::StrSplit(*old, '\n')) {
-        const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-        if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
+        const nlohmann::json json =
+            nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+        if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer())
+          continue;
         if (json["step"].get<int64_t>() <= resume_step) absl::StrAppend(&kept, line, "\n");
       }
     }
   }
   RETURN_IF_ERROR(WriteFileAtomically(path, kept));
   std::FILE* file = std::fopen(path.c_str(), "ae");
-  if (file == nullptr) return absl::UnknownError(absl::StrCat(path, ": cannot open: ", std::strerror(errno)));
+  if (file == nullptr)
+    return absl::UnknownError(absl::StrCat(path, ": cannot open: ", std::strerror(errno)));
   return std::unique_ptr<MetricsFile>(new MetricsFile(path, file));
 }
 
@@ -65,7 +69,8 @@ absl::Status MetricsFile::WriteLine(const std::string& line) {
 }
 
 absl::Status MetricsFile::Write(const StepMetrics& m) {
-  nlohmann::ordered_json json = {{"step", m.step}, {"epoch", m.epoch}, {"loss", Number(m.loss)}, {"lr", m.lr}};
+  nlohmann::ordered_json json = {
+      {"step", m.step}, {"epoch", m.epoch}, {"loss", Number(m.loss)}, {"lr", m.lr}};
   if (m.grad_norm >= 0 || std::isnan(m.grad_norm)) json["grad_norm"] = Number(m.grad_norm);
   json["step_seconds"] = m.step_seconds;
   json["samples_per_second"] = m.samples_per_second;
@@ -73,12 +78,13 @@ absl::Status MetricsFile::Write(const StepMetrics& m) {
 }
 
 absl::Status MetricsFile::Write(const EvalMetrics& m) {
-  return WriteLine(nlohmann::ordered_json{{"step", m.step},
-                                          {"eval_loss", Number(m.loss)},
-                                          {"top1", m.top1},
-                                          {"top5", m.top5},
-                                          {"samples", m.samples}}
-                       .dump());
+  return WriteLine(nlohmann::ordered_json{
+      {"step", m.step},
+      {"eval_loss", Number(m.loss)},
+      {"top1", m.top1},
+      {"top5", m.top5},
+      {"samples",
+       m.samples}}.dump());
 }
 
 ProgressLine::ProgressLine(int64_t total_steps, int64_t first_step, std::string memory, bool quiet)
@@ -95,11 +101,12 @@ void ProgressLine::Update(const StepMetrics& m) {
   if (quiet_ || (now - last_print_ < (terminal_ ? kLiveSeconds : kPlainSeconds) && !last)) return;
   last_print_ = now;
   const double share = total_ > 0 ? static_cast<double>(m.step) / static_cast<double>(total_) : 1;
-  const double left = (now - started_) / static_cast<double>(std::max<int64_t>(1, m.step - first_)) *
+  const double left = (now - started_) /
+                      static_cast<double>(std::max<int64_t>(1, m.step - first_)) *
                       static_cast<double>(total_ - m.step);
-  const std::string text =
-      absl::StrFormat("step %d/%d %3.0f%%  loss %.4f  lr %.3g  %.1f img/s  %s  left %s", m.step, total_, share * 100,
-                      m.loss, m.lr, m.samples_per_second, memory_, Duration(left));
+  const std::string text = absl::StrFormat(
+      "step %d/%d %3.0f%%  loss %.4f  lr %.3g  %.1f img/s  %s  left %s", m.step, total_,
+      share * 100, m.loss, m.lr, m.samples_per_second, memory_, Duration(left));
   if (terminal_) {
     std::fprintf(stderr, "\r\033[K%s", text.c_str());
     std::fflush(stderr);

@@ -34,7 +34,8 @@ class MetricsFile {
  public:
   // Opens for appending. Lines of steps after `resume_step` (left by a run that went further than its last
   // checkpoint) are dropped first; resume_step 0 starts anew.
-  static absl::StatusOr<std::unique_ptr<MetricsFile>> Open(const std::string& path, int64_t resume_step);
+  static absl::StatusOr<std::unique_ptr<MetricsFile>> Open(const std::string& path,
+                                                           int64_t resume_step);
   ~MetricsFile();
   absl::Status Write(const StepMetrics& m);
   absl::Status Write(const EvalMetrics& m);

@@ -13,7 +13,8 @@
 
 namespace millrace {
 
-ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec, std::vector<const RankBuffers*> buffers) {
+ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
+                               std::vector<const RankBuffers*> buffers) {
   ModelState state(plan, std::move(buffers));
   struct Place {
     int32_t bucket;
@@ -88,7 +89,8 @@ void ModelState::ForEachPart(const Tensor& t, bool all_copies, F f) const {
     const int64_t first = (r % parts) * part;
     const int64_t begin = std::max(t.offset, first);
     const int64_t end = std::min(t.offset + t.numel, first + part);
-    if (begin < end) f(buffers_[r]->as<float>(t.value) + (begin - first), begin - t.offset, end - begin);
+    if (begin < end)
+      f(buffers_[r]->as<float>(t.value) + (begin - first), begin - t.offset, end - begin);
   }
 }
 
@@ -132,7 +134,8 @@ void ModelState::Initialise(uint64_t seed) const {
 std::string ModelState::WeightsSha256() const {
   std::vector<const Tensor*> order;
   for (const Tensor& t : params_) order.push_back(&t);
-  std::sort(order.begin(), order.end(), [](const Tensor* a, const Tensor* b) { return a->name < b->name; });
+  std::sort(order.begin(), order.end(),
+            [](const Tensor* a, const Tensor* b) { return a->name < b->name; });
   Sha256 sha;
   std::vector<float> bytes;
   for (const Tensor* t : order) {

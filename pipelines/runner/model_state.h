@@ -25,17 +25,18 @@ namespace millrace {
 class ModelState {
  public:
   struct Tensor {
-    std::string name;            // of a state: "exp_avg.<parameter>"
+    std::string name;  // of a state: "exp_avg.<parameter>"
     std::vector<int64_t> shape;
     int64_t numel = 0;
-    ValueId value = -1;          // what holds it, whole or as one shard per rank
-    int64_t offset = 0;          // elements from the start of the whole
-    int64_t whole = 0;           // elements of the whole
+    ValueId value = -1;  // what holds it, whole or as one shard per rank
+    int64_t offset = 0;  // elements from the start of the whole
+    int64_t whole = 0;   // elements of the whole
     InitSpec init;
   };
 
   // `buffers` by rank. The plan and the buffers outlive the state.
-  static ModelState OfModel(const Plan& plan, const ModelSpec& spec, std::vector<const RankBuffers*> buffers);
+  static ModelState OfModel(const Plan& plan, const ModelSpec& spec,
+                            std::vector<const RankBuffers*> buffers);
   // Of a step written by hand: its persistent parameters and optimizer states.
   static ModelState OfGraph(const Plan& plan, const GraphDef& text,
                             std::vector<const RankBuffers*> buffers);
@@ -53,7 +54,8 @@ class ModelState {
   std::string WeightsSha256() const;
 
  private:
-  ModelState(const Plan& plan, std::vector<const RankBuffers*> buffers) : plan_(&plan), buffers_(std::move(buffers)) {}
+  ModelState(const Plan& plan, std::vector<const RankBuffers*> buffers)
+      : plan_(&plan), buffers_(std::move(buffers)) {}
   template <typename F>  // f(float* place, int64_t first element of the tensor, int64_t count)
   void ForEachPart(const Tensor& tensor, bool all_copies, F f) const;
 

@@ -11,11 +11,13 @@
 
 namespace millrace {
 
-absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks, int threads_per_rank) {
+absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks,
+                                                                   int threads_per_rank) {
   std::vector<int> ids;
   for (int r = 0; r < ranks; ++r) ids.push_back(r);
   // The OpenMP team's size is a setting of each thread.
-  return ComputeThreads::Create(ids, [threads_per_rank](int) { at::set_num_threads(threads_per_rank); });
+  return ComputeThreads::Create(ids,
+                                [threads_per_rank](int) { at::set_num_threads(threads_per_rank); });
 }
 
 absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options) {
@@ -39,21 +41,23 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     if (size <= 1) continue;
     InProcessOptions group;
     group.name = name;
-    group.execution =
-        options.reference ? InProcessOptions::Execution::kInline : InProcessOptions::Execution::kThreaded;
+    group.execution = options.reference ? InProcessOptions::Execution::kInline
+                                        : InProcessOptions::Execution::kThreaded;
     ASSIGN_OR_RETURN(auto members, InProcessGroup::Create(size, group));
     for (int r = 0; r < size; ++r) ranks->contexts_[r]->groups[name] = members[r].get();
     ranks->groups_.push_back(std::move(members));
   }
   std::vector<RankKernels> kernels;
   for (int r = 0; r < plan.world_size; ++r) {
-    ASSIGN_OR_RETURN(RankKernels made,
-                     MakeKernels(plan, r, ranks->buffers_[r], RegistryFactory(ranks->contexts_[r].get())));
+    ASSIGN_OR_RETURN(RankKernels made, MakeKernels(plan, r, ranks->buffers_[r],
+                                                   RegistryFactory(ranks->contexts_[r].get())));
     kernels.push_back(std::move(made));
   }
   ExecutorOptions executor;
   executor.threads = options.threads;
-  executor.thread_start = [threads = options.threads_per_rank](int) { at::set_num_threads(threads); };
+  executor.thread_start = [threads = options.threads_per_rank](int) {
+    at::set_num_threads(threads);
+  };
   executor.stuck_seconds = options.stuck_seconds;
   executor.recorder = options.recorder;
   Ranks* self = ranks.get();
@@ -65,9 +69,10 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     for (const auto& members : self->groups_) text += members[0]->Describe();
     return text;
   };
-  ASSIGN_OR_RETURN(ranks->executor_, options.reference
-                                         ? MakeReferenceExecutor(plan, std::move(kernels), std::move(executor))
-                                         : MakeFlowGraphExecutor(plan, std::move(kernels), std::move(executor)));
+  ASSIGN_OR_RETURN(ranks->executor_,
+                   options.reference
+                       ? MakeReferenceExecutor(plan, std::move(kernels), std::move(executor))
+                       : MakeFlowGraphExecutor(plan, std::move(kernels), std::move(executor)));
   return ranks;
 }
 

@@ -20,7 +20,8 @@ struct RanksOptions {
   std::vector<std::shared_ptr<RankArenas>> arenas;  // one per rank
   std::shared_ptr<ComputeThreads> threads;          // null with the reference executor
   bool reference = false;
-  int threads_per_rank = 1;  // of LibTorch's operators; the reference executor sets it for its caller's thread
+  int threads_per_rank =
+      1;  // of LibTorch's operators; the reference executor sets it for its caller's thread
   double stuck_seconds = 120;
   TraceRecorder* recorder = nullptr;
   BatchSource* batches = nullptr;

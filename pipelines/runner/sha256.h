@@ -14,7 +14,9 @@ namespace millrace {
 
 class Sha256 {
  public:
-  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
+  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+    EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr);
+  }
   void Update(const void* data, size_t bytes) { EVP_DigestUpdate(context_.get(), data, bytes); }
   // Lower-case hex; ends the stream.
   std::string HexDigest() {

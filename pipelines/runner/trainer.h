@@ -32,8 +32,8 @@ struct RunOptions {
 };
 
 struct RunResult {
-  int64_t steps = 0;        // run now
-  int64_t last_step = 0;    // of the whole training
+  int64_t steps = 0;      // run now
+  int64_t last_step = 0;  // of the whole training
   double step_seconds_median = 0, samples_per_second = 0;
   double loss_first = 0, loss_last = 0;
   std::vector<double> losses;
@@ -52,7 +52,8 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
   // `compiled` outlives the trainer.
-  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const CompiledPipeline& compiled, const RunOptions& options);
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const CompiledPipeline& compiled,
+                                                         const RunOptions& options);
   virtual absl::StatusOr<RunResult> Run() = 0;
 };
 

@@ -14,9 +14,9 @@ namespace {
 
 struct FlagSpec {
   bool takes_value = false;
-  bool optional_value = false;            // --resume or --resume=PATH
-  std::set<std::string> verbs;            // empty: all
-  std::vector<std::string> values = {};   // the only ones allowed; empty: any
+  bool optional_value = false;           // --resume or --resume=PATH
+  std::set<std::string> verbs;           // empty: all
+  std::vector<std::string> values = {};  // the only ones allowed; empty: any
 };
 
 const std::map<std::string, FlagSpec>& Flags() {
@@ -29,8 +29,7 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"folder", {true, false, {"run"}}},
       {"dry_run", {false, false, {"run"}}},
       {"show_config", {false, false, {"run", "plan"}}},
-      {"format",
-       {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
+      {"format", {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
       {"summary", {false, false, {"plan"}}},
       {"what", {true, false, {"export"}, {"graph", "plan"}}},
       {"out", {true, false, {"export", "data"}}},
@@ -43,14 +42,16 @@ const std::map<std::string, FlagSpec>& Flags() {
 }
 
 const std::vector<std::string>& Verbs() {
-  static const auto* const verbs = new std::vector<std::string>{"run",    "plan",     "verify", "simulate",
-                                                                "export", "describe", "data",   "help"};
+  static const auto* const verbs = new std::vector<std::string>{
+      "run", "plan", "verify", "simulate", "export", "describe", "data", "help"};
   return *verbs;
 }
 
-std::string Suggest(const std::string& word, const std::vector<std::string>& known, const std::string& prefix) {
+std::string Suggest(const std::string& word, const std::vector<std::string>& known,
+                    const std::string& prefix) {
   const std::string near = Nearest(word, known);
-  return near.empty() ? absl::StrCat("known: ", absl::StrJoin(known, ", ")) : absl::StrCat("did you mean ", prefix, near);
+  return near.empty() ? absl::StrCat("known: ", absl::StrJoin(known, ", "))
+                      : absl::StrCat("did you mean ", prefix, near);
 }
 
 }  // namespace
@@ -59,7 +60,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   CommandLine c;
   Findings findings;
   const auto complain = [&](std::string message, std::string suggestion) {
-    findings.Add({.check = "command_line", .message = std::move(message), .suggestion = std::move(suggestion)});
+    findings.Add({.check = "command_line",
+                  .message = std::move(message),
+                  .suggestion = std::move(suggestion)});
   };
   std::vector<std::string> names;
   for (const auto& [name, spec] : Flags()) names.push_back(name);
@@ -90,7 +93,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
         continue;
       }
       value = argv[++i];
-    } else if (equal != std::string::npos && !spec->second.takes_value && !spec->second.optional_value) {
+    } else if (equal != std::string::npos && !spec->second.takes_value &&
+               !spec->second.optional_value) {
       complain(absl::StrCat("flag --", name, " takes no value, got '", value, "'"), "");
     }
     const std::vector<std::string>& allowed = spec->second.values;

@@ -15,7 +15,8 @@ absl::StatusOr<CommandLine> Parse(std::vector<const char*> words) {
 }
 
 TEST(CommandLine, VerbArgumentsFlagsAndRepeatedSetsAreTold) {
-  const auto c = Parse({"run", "p.textproto", "--set", "train.steps=3", "--set=train.seed=1", "--json", "--resume"});
+  const auto c = Parse(
+      {"run", "p.textproto", "--set", "train.steps=3", "--set=train.seed=1", "--json", "--resume"});
   ASSERT_TRUE(c.ok()) << c.status();
   EXPECT_EQ(c->verb, "run");
   EXPECT_THAT(c->arguments, ElementsAre("p.textproto"));
@@ -36,7 +37,8 @@ TEST(CommandLine, EveryMistakeIsReportedWithASuggestion) {
 }
 
 TEST(CommandLine, AFlagOfAnotherVerbIsAnErrorNotIgnored) {
-  EXPECT_THAT(std::string(Parse({"plan", "x", "--resume"}).status().message()), HasSubstr("means nothing to 'plan'"));
+  EXPECT_THAT(std::string(Parse({"plan", "x", "--resume"}).status().message()),
+              HasSubstr("means nothing to 'plan'"));
   EXPECT_FALSE(Parse({"run", "x", "--quiet=1"}).ok());
   EXPECT_FALSE(Parse({}).ok());
   EXPECT_EQ(Parse({"run", "--help"})->verb, "help");

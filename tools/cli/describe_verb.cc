@@ -19,7 +19,9 @@ Json ValueJson(const AttrValue& v) {
   return std::visit([](const auto& x) { return Json(x); }, v);
 }
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return "[" + absl::StrJoin(shape, ", ") + "]"; }
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return "[" + absl::StrJoin(shape, ", ") + "]";
+}
 
 int Unknown(const CommandLine& line, const std::string& what, const std::string& name,
             const std::vector<std::string>& known) {
@@ -54,15 +56,17 @@ int DescribeModel(const CommandLine& line) {
   Json args = Json::array();
   for (const ModelArg& a : entry->args) {
     const Json value = ValueJson(a.default_value);
-    std::cerr << "  " << std::left << std::setw(20) << a.name << std::setw(12) << value.dump() << a.doc << "\n";
+    std::cerr << "  " << std::left << std::setw(20) << a.name << std::setw(12) << value.dump()
+              << a.doc << "\n";
     args.push_back({{"name", a.name}, {"default", value}, {"doc", a.doc}});
   }
   std::cerr << "\nstages (one image)             parameters     forward FLOPs    saved bytes\n";
   Json stages = Json::array();
   int64_t flops = 0;
   for (const StageSpec& s : spec->stages) {
-    std::cerr << "  " << std::left << std::setw(22) << s.name << std::right << std::setw(17) << s.parameter_count()
-              << std::setw(18) << s.forward_flops << std::setw(15) << s.saved_bytes << "\n";
+    std::cerr << "  " << std::left << std::setw(22) << s.name << std::right << std::setw(17)
+              << s.parameter_count() << std::setw(18) << s.forward_flops << std::setw(15)
+              << s.saved_bytes << "\n";
     flops += s.forward_flops + s.backward_flops;
     Json params = Json::array();
     for (const ParamSpec& p : s.params) params.push_back({{"name", p.name}, {"shape", p.shape}});
@@ -73,7 +77,8 @@ int DescribeModel(const CommandLine& line) {
                       {"saved_bytes", s.saved_bytes},
                       {"params", params}});
   }
-  std::cerr << "parameters " << spec->parameter_count() << ", training FLOPs per image " << flops << "\n";
+  std::cerr << "parameters " << spec->parameter_count() << ", training FLOPs per image " << flops
+            << "\n";
   PrintJson(line, Json{{"name", name},
                        {"parameters", spec->parameter_count()},
                        {"flops_per_sample", flops},
@@ -86,7 +91,8 @@ int DescribeModel(const CommandLine& line) {
 Json PortsJson(const std::vector<PortSpec>& ports) {
   Json json = Json::array();
   for (const PortSpec& p : ports) {
-    json.push_back({{"name", p.name}, {"doc", p.doc}, {"variadic", p.variadic}, {"optional", p.optional}});
+    json.push_back(
+        {{"name", p.name}, {"doc", p.doc}, {"variadic", p.variadic}, {"optional", p.optional}});
   }
   return json;
 }
@@ -111,8 +117,12 @@ int DescribeOp(const CommandLine& line) {
   const auto print = [](const char* what, const std::vector<PortSpec>& ports) {
     for (const PortSpec& p : ports) {
       std::cerr << "  " << what << std::left << std::setw(14) << p.name
-                << (p.variadic ? "(any number) " : p.optional ? "(optional) " : "") << p.doc
-                << (p.in_place_of >= 0 ? absl::StrCat("in place of input ", p.in_place_of) : "") << "\n";
+                << (p.variadic   ? "(any number) "
+                    : p.optional ? "(optional) "
+                                 : "")
+                << p.doc
+                << (p.in_place_of >= 0 ? absl::StrCat("in place of input ", p.in_place_of) : "")
+                << "\n";
     }
   };
   print("in   ", c->inputs);
@@ -122,7 +132,8 @@ int DescribeOp(const CommandLine& line) {
     const Json value = ValueJson(a.default_value);
     std::cerr << "  attr " << std::left << std::setw(14) << a.name << std::setw(10)
               << (a.required ? "required" : value.dump()) << a.doc << "\n";
-    attrs.push_back({{"name", a.name}, {"default", value}, {"required", a.required}, {"doc", a.doc}});
+    attrs.push_back(
+        {{"name", a.name}, {"default", value}, {"required", a.required}, {"doc", a.doc}});
   }
   PrintJson(line, Json{{"name", name},
                        {"doc", c->doc},
@@ -141,7 +152,9 @@ int DescribePipeline(const CommandLine& line, const Folders& folders) {
   if (!c) return code;
   const std::string config = ResolvedText(c->loaded);
   std::cerr << config;
-  Json json = {{"name", c->loaded.proto.name()}, {"description", c->loaded.proto.description()}, {"config", config}};
+  Json json = {{"name", c->loaded.proto.name()},
+               {"description", c->loaded.proto.description()},
+               {"config", config}};
   if (c->has_model) {
     json["model"] = c->model.name;
     json["parameters"] = c->spec.parameter_count();

@@ -12,7 +12,9 @@ namespace {
 // JSON has no infinities or NaNs: a diverged run still prints valid JSON.
 Json Number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
 
-std::string LaneName(const Plan& plan, int rank, int lane) { return plan.ForRank(rank).lanes[lane].name; }
+std::string LaneName(const Plan& plan, int rank, int lane) {
+  return plan.ForRank(rank).lanes[lane].name;
+}
 
 std::string Seconds(double s) {
   if (s >= 1) return absl::StrFormat("%.3f s", s);
@@ -45,7 +47,8 @@ Json FindingsJson(const Findings& findings) {
 
 Json VerifyJson(const VerifyResult& result, const Plan& plan) {
   Json checks = Json::array();
-  for (const CheckResult& c : result.checks) checks.push_back({{"name", c.name}, {"ok", c.ok}, {"facts", c.facts}});
+  for (const CheckResult& c : result.checks)
+    checks.push_back({{"name", c.name}, {"ok", c.ok}, {"facts", c.facts}});
   return {{"ok", result.ok},
           {"plan_hash", plan.hash},
           {"checks", checks},
@@ -117,7 +120,8 @@ Json RunJson(const RunResult& r, bool losses) {
 }
 
 Json ErrorJson(const absl::Status& status, const Findings& findings) {
-  Json error = {{"code", absl::StatusCodeToString(status.code())}, {"message", std::string(status.message())}};
+  Json error = {{"code", absl::StatusCodeToString(status.code())},
+                {"message", std::string(status.message())}};
   error["file"] = findings.ok() ? "" : findings.list()[0].file;
   error["line"] = findings.ok() ? 0 : findings.list()[0].line;
   error["column"] = findings.ok() ? 0 : findings.list()[0].column;
@@ -126,15 +130,19 @@ Json ErrorJson(const absl::Status& status, const Findings& findings) {
 }
 
 std::string SimulateText(const SimResult& r, const Plan& plan) {
-  std::string out = absl::StrFormat("predicted step %s, lower bound %s (ratio %.3f); communication: %s hidden, %s exposed\n",
-                                    Seconds(r.step_seconds), Seconds(r.lower_bound_seconds),
-                                    r.lower_bound_seconds > 0 ? r.step_seconds / r.lower_bound_seconds : 1.0,
-                                    Seconds(r.hidden_comm_seconds), Seconds(r.exposed_comm_seconds));
+  std::string out = absl::StrFormat(
+      "predicted step %s, lower bound %s (ratio %.3f); communication: %s hidden, %s exposed\n",
+      Seconds(r.step_seconds), Seconds(r.lower_bound_seconds),
+      r.lower_bound_seconds > 0 ? r.step_seconds / r.lower_bound_seconds : 1.0,
+      Seconds(r.hidden_comm_seconds), Seconds(r.exposed_comm_seconds));
   for (const LaneUse& l : r.lanes) {
     if (l.rank > 1) break;  // the others look alike
-    absl::StrAppend(&out, absl::StrFormat("  rank %d %-12s busy %-11s waits: data %s, lane %s, credit %s; after its last %s\n",
-                                          l.rank, LaneName(plan, l.rank, l.lane), Seconds(l.busy), Seconds(l.wait_data),
-                                          Seconds(l.wait_lane), Seconds(l.wait_credit), Seconds(l.after_last)));
+    absl::StrAppend(
+        &out,
+        absl::StrFormat(
+            "  rank %d %-12s busy %-11s waits: data %s, lane %s, credit %s; after its last %s\n",
+            l.rank, LaneName(plan, l.rank, l.lane), Seconds(l.busy), Seconds(l.wait_data),
+            Seconds(l.wait_lane), Seconds(l.wait_credit), Seconds(l.after_last)));
   }
   std::vector<CriticalNode> longest = r.critical_path;
   std::sort(longest.begin(), longest.end(),
@@ -148,16 +156,18 @@ std::string SimulateText(const SimResult& r, const Plan& plan) {
 }
 
 std::string RunText(const RunResult& r) {
-  std::string out = absl::StrFormat("%s after step %d: loss %.4f -> %.4f, %.1f images/s, step %s (predicted %s)\n",
-                                    r.interrupted ? "stopped" : "done", r.last_step, r.loss_first, r.loss_last,
-                                    r.samples_per_second, Seconds(r.step_seconds_median),
-                                    Seconds(r.simulated_step_seconds));
+  std::string out = absl::StrFormat(
+      "%s after step %d: loss %.4f -> %.4f, %.1f images/s, step %s (predicted %s)\n",
+      r.interrupted ? "stopped" : "done", r.last_step, r.loss_first, r.loss_last,
+      r.samples_per_second, Seconds(r.step_seconds_median), Seconds(r.simulated_step_seconds));
   if (r.evaluated) {
-    absl::StrAppend(&out, absl::StrFormat("test accuracy %.4f (top-5 %.4f) on %d samples, loss %.4f\n", r.metrics.top1,
-                                          r.metrics.top5, r.metrics.samples, r.metrics.loss));
+    absl::StrAppend(
+        &out, absl::StrFormat("test accuracy %.4f (top-5 %.4f) on %d samples, loss %.4f\n",
+                              r.metrics.top1, r.metrics.top5, r.metrics.samples, r.metrics.loss));
   }
-  absl::StrAppend(&out, absl::StrFormat("device memory per rank: planned %d bytes, measured %d bytes\n",
-                                        r.peak_bytes_predicted[0], r.peak_bytes_measured[0]));
+  absl::StrAppend(&out,
+                  absl::StrFormat("device memory per rank: planned %d bytes, measured %d bytes\n",
+                                  r.peak_bytes_predicted[0], r.peak_bytes_measured[0]));
   absl::StrAppend(&out, "weights sha256 ", r.weights_sha256, "\n");
   absl::StrAppend(&out, "metrics     ", r.metrics_path, "\n");
   if (!r.trace_path.empty()) absl::StrAppend(&out, "trace       ", r.trace_path, "\n");

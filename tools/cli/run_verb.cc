@@ -27,12 +27,14 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const VerifyResult certificate = Verify(c->plan);
   if (!certificate.ok) {
     std::cerr << ToText(certificate, c->plan);
-    return Fail(line, absl::InvalidArgumentError("the plan has no certificate"), certificate.findings, 2);
+    return Fail(line, absl::InvalidArgumentError("the plan has no certificate"),
+                certificate.findings, 2);
   }
   if (c->eval_plan) {
     const VerifyResult evaluation = Verify(*c->eval_plan);
     if (!evaluation.ok) {
-      return Fail(line, absl::InvalidArgumentError("the evaluation plan has no certificate"), evaluation.findings, 2);
+      return Fail(line, absl::InvalidArgumentError("the evaluation plan has no certificate"),
+                  evaluation.findings, 2);
     }
   }
   const absl::StatusOr<SimResult> predicted = Simulate(c->plan, c->machine);
@@ -47,8 +49,10 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   }
   const Pipeline& p = c->loaded.proto;
   RunOptions options;
-  options.data_folders = {c->loaded.file.substr(0, c->loaded.file.rfind('/')), folders.repository, folders.user};
-  const std::string folder = p.checkpoint().has_folder() ? p.checkpoint().folder() : "millrace_runs/" + p.name();
+  options.data_folders = {c->loaded.file.substr(0, c->loaded.file.rfind('/')), folders.repository,
+                          folders.user};
+  const std::string folder =
+      p.checkpoint().has_folder() ? p.checkpoint().folder() : "millrace_runs/" + p.name();
   options.run_folder = UserPath(folders, line.Get("folder", folder));
   options.resume = line.Has("resume");
   options.resume_from = UserPath(folders, line.Get("resume", ""));
@@ -56,7 +60,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   options.keep_losses = line.Has("losses");
   options.simulated_step_seconds = predicted->step_seconds;
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
-  if (!trainer.ok()) return Fail(line, trainer.status(), Findings(), ExitCode(trainer.status(), /*running=*/false));
+  if (!trainer.ok())
+    return Fail(line, trainer.status(), Findings(), ExitCode(trainer.status(), /*running=*/false));
   const absl::StatusOr<RunResult> result = (*trainer)->Run();
   if (!result.ok()) {
     code = Fail(line, result.status(), Findings(), ExitCode(result.status(), /*running=*/true));

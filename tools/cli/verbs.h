@@ -23,7 +23,8 @@ struct Folders {
 Folders FindFolders(const std::string& program);
 
 // Loads and compiles the pipeline that the line names; on error has printed it and set `exit_code`.
-std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders, int* exit_code);
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
+                                               int* exit_code);
 
 // Prints the error as people and scripts want it; returns `code`.
 int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code);
