@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "data/atomic_file.h"
 #include "data/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

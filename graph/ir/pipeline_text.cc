@@ -129,11 +129,10 @@ absl::StatusOr<LoadedPipeline> ParsePipeline(absl::string_view text, const std::
     }
   }
   // The run's length has two units; the one that was asked for last counts.
-  if (p.overrides.count("train.steps") > p.overrides.count("train.epochs")) {
-    p.proto.mutable_train()->clear_epochs();
-  } else if (p.overrides.count("train.epochs") > p.overrides.count("train.steps")) {
-    p.proto.mutable_train()->clear_steps();
-  }
+  const bool steps = p.overrides.count("train.steps") > 0 && p.proto.train().steps() > 0;
+  const bool epochs = p.overrides.count("train.epochs") > 0 && p.proto.train().epochs() > 0;
+  if (steps && !epochs) p.proto.mutable_train()->clear_epochs();
+  if (epochs && !steps) p.proto.mutable_train()->clear_steps();
   CheckPipeline(p, own);
   if (p.proto.has_graph()) HandWrittenStep(p, own);
   findings.Append(own);

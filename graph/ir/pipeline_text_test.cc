@@ -209,6 +209,9 @@ TEST(RunLength, IsStepsOrEpochsAndExactlyOne) {
               ElementsAre(HasSubstr(
                   "2:18: error: [contradiction] train.steps is 1 and train.epochs is 2")));
   EXPECT_THAT(Mistakes("train { steps: 1 epochs: 2 }", {"train.steps=0"}), IsEmpty());
+  // What is asked for on the command line takes the place of the file's other unit.
+  EXPECT_THAT(Mistakes("train { epochs: 2 }", {"train.steps=20"}), IsEmpty());
+  EXPECT_THAT(Mistakes("train { steps: 20 }", {"train.epochs=1"}), IsEmpty());
   EXPECT_THAT(Mistakes("train { stpes: 1 }"),
               SizeIs(1));  // no second finding about the missing length
   EXPECT_THAT(Mistakes("train { seed: 1 }", {"train.stpes=4"}), SizeIs(1));
