@@ -2,20 +2,20 @@
 // continue_nodes in the same binary (one thread, empty bodies; a pair is completed by another thread). Aim: 1.3
 // times the plain ones.
 //
-// Tenth percentile of the steps, on a 2-core AMD EPYC virtual machine whose cores were shared with eight compilers,
-// 2026-11-21:
+// Tenth percentile of the steps, on a 2-core AMD EPYC virtual machine whose cores were shared with two to eight
+// other processes, 2026-11-21; best and worst of six runs:
 //
-//   ns per node                                   plain   ours
-//   chain of 1000                                 27.0   41.8
-//   50 layers x 20, 4 edges per node              59.1   75.3
-//   the same in a lane (what a plan looks like)   45.8   41.7   implied edges are left out
-//   + per step 30 us                                            waking the compute thread and the caller
+//   ns per node, from first begin to last end     plain       ours
+//   chain of 1000                                 27.0-29.1   41.8-45.1
+//   50 layers x 20, 4 edges per node              57.8-61.4   72-85, once 120
+//   the same in a lane (what a plan looks like)   45.0-48.5   41.6-44.7, twice 62-65; implied edges are left out
+//   RunStep as a whole: + 25-35 us per step (median 50)       waking the compute thread, then the caller
 //
 // Ours is the plain cost and about 15 ns: a time stamp (8 ns), the kernel's virtual call and Status, a span.
 //
-//   us per pair, all threads awake                0.84   0.96
-//   us from a completion to the next start after 1 ms of quiet, 10th percentile and median
-//                                         100 / 2900     14 / 16   plain waits with sched_yield, see the executor
+//   us per pair, all threads awake                0.84-2.3    0.37-1.1, 31 when the scheduler put both on one core
+//   us from a completion to the next start after 1 ms of quiet, median
+//                                                 2900-4000   15-38   plain waits with sched_yield, see rank_engine.h
 #include <benchmark/benchmark.h>
 #include <tbb/flow_graph.h>
 #include <tbb/task_arena.h>
