@@ -1,8 +1,9 @@
 #include "pipelines/runner/model_state.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
-#include <numeric>
+#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -113,22 +114,33 @@ void ModelState::Initialise(uint64_t seed) const {
       if (buffer.persistent) std::memset(buffers->buffer(b), 0, buffer.bytes);
     }
   }
-  std::vector<float> whole;
-  for (const Tensor& t : params_) {
-    ParamSpec spec;
-    spec.name = t.name;
-    spec.shape = t.shape;
-    spec.init = t.init;
-    if (t.whole == plan_->graph.values()[t.value].numel()) {  // the same on every rank: made once
-      whole.resize(t.numel);
-      FillParam(spec, seed, 0, t.numel, whole.data());
-      Write(t, whole.data());
-      continue;
-    }
-    ForEachPart(t, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-      FillParam(spec, seed, first, first + count, place);
-    });
+  // Every element costs a logarithm or so: all cores share the work, tensor by tensor.
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    std::vector<float> whole;
+    for (size_t i = next++; i < params_.size(); i = next++)
+      InitialiseTensor(params_[i], seed, &whole);
+  };
+  std::vector<std::thread> helpers;
+  for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+}
+
+void ModelState::InitialiseTensor(const Tensor& t, uint64_t seed, std::vector<float>* whole) const {
+  ParamSpec spec;
+  spec.name = t.name;
+  spec.shape = t.shape;
+  spec.init = t.init;
+  if (t.whole == plan_->graph.values()[t.value].numel()) {  // the same on every rank: made once
+    whole->resize(t.numel);
+    FillParam(spec, seed, 0, t.numel, whole->data());
+    Write(t, whole->data());
+    return;
   }
+  ForEachPart(t, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
+    FillParam(spec, seed, first, first + count, place);
+  });
 }
 
 std::string ModelState::WeightsSha256() const {

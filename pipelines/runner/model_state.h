@@ -56,6 +56,7 @@ class ModelState {
  private:
   ModelState(const Plan& plan, std::vector<const RankBuffers*> buffers)
       : plan_(&plan), buffers_(std::move(buffers)) {}
+  void InitialiseTensor(const Tensor& tensor, uint64_t seed, std::vector<float>* whole) const;
   template <typename F>  // f(float* place, int64_t first element of the tensor, int64_t count)
   void ForEachPart(const Tensor& tensor, bool all_copies, F f) const;
 
