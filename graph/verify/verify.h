@@ -4,20 +4,20 @@
 // plan that passes gets its certificate: the list of checks with the facts that were established.
 //
 //   VerifyResult result = Verify(plan);
-//   if (!result.ok) std::cerr << result.findings.ToText();     // all mistakes at once, node and
-//   rank named for (const CheckResult& c : result.checks) std::cout << c.name << ": " << c.facts <<
-//   "\n";
+//   if (!result.ok) std::cerr << result.findings.ToText();   // all mistakes at once, node and rank named
+//   for (const CheckResult& c : result.checks) std::cout << c.name << ": " << c.facts << "\n";
 //
 // Checks, in the order in which they are made:
-//   structure    ids in range, every node in exactly one lane, starts and dones paired, every rank
-//   has a plan types        shapes, dtypes and shardings meet layout       values within buffers
-//   within arenas, aligned, persistent bytes left alone order        data, control and lane order
-//   are carried by edges; the comm lanes repeat the issue order race         conflicting accesses
-//   to the same bytes are ordered, and every reader sees its value collectives  per group, the same
-//   sequence of (operation, dtype, count, name) on every member deadlock     the union over ranks
-//   of edges, lane order and group edges has no cycle memory       arenas within budgets, live
-//   bytes within arenas credits      a counted resource is never taken beyond its limit provenance
-//   each update uses the mean over all ranks and micro-batches, each counted once
+//   structure    ids in range, every node in exactly one lane, starts and dones paired, every rank has a plan
+//   types        shapes, dtypes and shardings meet
+//   layout       values within buffers within arenas, aligned, persistent bytes left alone
+//   order        data, control and lane order are carried by edges; the comm lanes repeat the issue order
+//   race         conflicting accesses to the same bytes are ordered, and every reader sees its value
+//   collectives  per group, the same sequence of (operation, dtype, count, name) on every member
+//   deadlock     the union over ranks of edges, lane order and group edges has no cycle
+//   memory       arenas within budgets, live bytes within arenas
+//   credits      a counted resource is never taken beyond its limit
+//   provenance   each update uses the mean over all ranks and micro-batches, each counted once
 // A check whose premises have already failed is reported as not made (not ok).
 //
 // Time: about linear in nodes + edges + accesses; 1e5 nodes take less than a second or two.
