@@ -5,13 +5,12 @@
 //   node { name: "grad_norm/bucket_0" op: "grad_norm" input: "grad/bucket_0'" output: "norm/bucket_0" }
 //   node { name: "norm_sum" op: "norm_sum" input: "norm/bucket_0" input: "norm/bucket_1" output: "norm" }
 //   node { name: "clip_coefficient" op: "clip_coefficient" input: "norm" output: "coefficient" attr { name: "max_norm" f: 1 } }
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "graph/base/status.h"
 #include "ops/exact_norm.h"
 #include "ops/kernel_registry.h"
+#include "ops/optimizer_kernels.h"
 
 namespace millrace {
 namespace {
@@ -74,9 +73,7 @@ class ClipCoefficient final : public Kernel {
         out_(a.Out<float>(0)) {}
   absl::Status Run(const StepContext&) override {
     const float norm = static_cast<float>(Sum(inputs_).Norm());
-    // A norm that is not finite gives a coefficient that is not, so that it cannot pass unseen.
-    const float coefficient = static_cast<float>(max_norm_) / (norm + 1e-6f);
-    out_[0] = std::isfinite(norm) ? std::min(1.0f, coefficient) : norm - norm;
+    out_[0] = ClipFactor(norm, max_norm_);
     out_[1] = norm;
     return absl::OkStatus();
   }

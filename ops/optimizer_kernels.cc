@@ -1,5 +1,6 @@
 #include "ops/optimizer_kernels.h"
 
+#include <algorithm>
 #include <cmath>
 
 // One source per kernel, compiled for several instruction sets and chosen at load time. Contraction into
@@ -81,6 +82,11 @@ void SgdUpdate(float* p, const float* g, float* buffer, int64_t n, const SgdScal
   }
   SgdMomentumLoop(p, g, buffer, n, s.grad_scale, static_cast<float>(s.lr),
                   static_cast<float>(s.momentum), static_cast<float>(s.weight_decay), s.nesterov);
+}
+
+float ClipFactor(float norm, double max_norm) {
+  if (!std::isfinite(norm)) return norm - norm;
+  return std::min(1.0f, static_cast<float>(max_norm) / (norm + 1e-6f));
 }
 
 MILLRACE_CLONES void AddInPlace(float* __restrict total, const float* __restrict addend,

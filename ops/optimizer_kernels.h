@@ -28,6 +28,10 @@ struct SgdScalars {
 // buffer (momentum) may be null when momentum is 0; it starts as zeros.
 void SgdUpdate(float* p, const float* g, float* buffer, int64_t n, const SgdScalars& s);
 
+// min(1, max_norm / (norm + 1e-6)), what gradients are multiplied by so that their norm is at most max_norm
+// (torch.nn.utils.clip_grad_norm_). Not finite when the norm is not, so that it cannot pass unseen.
+float ClipFactor(float norm, double max_norm);
+
 // total[i] += addend[i]
 void AddInPlace(float* total, const float* addend, int64_t n);
 

@@ -7,8 +7,6 @@
 // LibTorch allocates inside its operators; a ReplayScope serves each of these allocations at its planned place,
 // so outputs and gradients appear directly in their values and buckets. Should a tensor lie elsewhere (an
 // allocation that the probe did not foresee), it is copied: the result never depends on the replay.
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>

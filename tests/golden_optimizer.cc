@@ -112,7 +112,7 @@ absl::StatusOr<GoldenOutputs> RunOptimizer(const GoldenCase& c) {
     float scale = 1;
     if (clip > 0) {  // as clip_coefficient (ops/gradient_norm.cc)
       norms.push_back(static_cast<float>(total.Norm()));
-      scale = std::min(1.0f, static_cast<float>(clip) / (norms.back() + 1e-6f));
+      scale = ClipFactor(norms.back(), clip);
     }
     for (size_t i = 0; i < params.size(); ++i) {
       optimizer.Step(params[i], grads[i].data(), step + 1, scale);

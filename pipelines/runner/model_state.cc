@@ -55,6 +55,7 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
                                std::vector<const RankBuffers*> buffers) {
   ModelState state(plan, std::move(buffers));
   const Graph& graph = plan.graph;
+  const std::vector<ParamSpec> declared = HandWrittenParameters(text);
   for (ValueId v = 0; v < static_cast<ValueId>(graph.values().size()); ++v) {
     const Value& value = graph.values()[v];
     const Buffer& buffer = graph.buffers()[value.buffer];
@@ -70,7 +71,7 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
     }
     t.numel = t.whole;
     if (buffer.kind == BufferKind::kParameter) {
-      for (const ParamSpec& p : HandWrittenParameters(text)) {
+      for (const ParamSpec& p : declared) {
         if (p.name == value.name) t.init = p.init;
       }
       state.params_.push_back(std::move(t));

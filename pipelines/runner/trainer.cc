@@ -5,10 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdio>
 #include <fstream>
-#include <limits>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
@@ -81,8 +78,6 @@ LrScheduleOptions ScheduleOf(const Pipeline& p, int64_t total_steps) {
   return o;
 }
 
-}  // namespace
-
 OptimizerSettings SettingsOf(const Optimizer& o) {
   OptimizerSettings s;
   s.beta1 = o.beta1();
@@ -93,8 +88,6 @@ OptimizerSettings SettingsOf(const Optimizer& o) {
   s.nesterov = o.nesterov();
   return s;
 }
-
-namespace {
 
 class InProcessTrainer final : public Trainer {
  public:

@@ -61,7 +61,7 @@ int ExportVerb(const CommandLine& line, const Folders& folders) {
     if (!absl::EndsWith(*text, "\n")) std::cout << "\n";
     return 0;
   }
-  if (!absl::StartsWith(out, "/")) out = folders.user + "/" + out;
+  out = UserPath(folders, out);
   const absl::Status status = WriteFileAtomically(out, *text);
   if (!status.ok()) return Fail(line, status, Findings(), 2);
   std::cerr << "wrote " << out << "\n";

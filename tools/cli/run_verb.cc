@@ -11,14 +11,6 @@
 #include "tools/cli/verbs.h"
 
 namespace millrace {
-namespace {
-
-std::string UserPath(const Folders& folders, const std::string& path) {
-  return path.empty() || absl::StartsWith(path, "/") ? path : folders.user + "/" + path;
-}
-
-}  // namespace
-
 int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   int code = 0;
   const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);

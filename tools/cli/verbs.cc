@@ -117,7 +117,7 @@ int DataVerb(const CommandLine& line, const Folders& folders) {
   options.classes = static_cast<int>(classes);
   options.seed = static_cast<uint64_t>(seed);
   const std::string out = line.Get("out", "");
-  options.directory = absl::StartsWith(out, "/") ? out : folders.user + "/" + out;
+  options.directory = UserPath(folders, out);
   const absl::Status status = MakeCifar(options);
   if (!status.ok()) return Fail(line, status, Findings(), 2);
   std::cerr << "wrote " << options.train_images << " training and " << options.test_images
@@ -156,6 +156,10 @@ Folders FindFolders(const std::string& program) {
   return folders;
 }
 
+std::string UserPath(const Folders& folders, const std::string& path) {
+  return path.empty() || absl::StartsWith(path, "/") ? path : folders.user + "/" + path;
+}
+
 void PrintJson(const CommandLine& line, const std::string& json) {
   if (!line.Has("json")) return;
   std::fflush(stderr);
@@ -184,8 +188,7 @@ std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Fo
     return std::nullopt;
   }
   const std::string& named = line.arguments[0];
-  std::vector<std::string> places = {named};
-  if (!absl::StartsWith(named, "/")) places = {folders.user + "/" + named};
+  std::vector<std::string> places = {UserPath(folders, named)};
   if (!folders.repository.empty()) {
     places.push_back(folders.repository + "/" + named);
     places.push_back(folders.repository + "/pipelines/" + named + ".textproto");

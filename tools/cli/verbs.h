@@ -21,6 +21,8 @@ struct Folders {
   std::string repository;  // holds pipelines/ and data/; "" when not found
 };
 Folders FindFolders(const std::string& program);
+// A path as the user typed it, seen from where he typed it. "" stays "".
+std::string UserPath(const Folders& folders, const std::string& path);
 
 // Loads and compiles the pipeline that the line names; on error has printed it and set `exit_code`.
 std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
