@@ -38,7 +38,6 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     ranks->contexts_.push_back(std::move(context));
   }
   for (const auto& [name, size] : plan.graph.groups()) {
-    if (size <= 1) continue;
     InProcessOptions group;
     group.name = name;
     group.execution = options.reference ? InProcessOptions::Execution::kInline

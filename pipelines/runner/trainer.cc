@@ -279,14 +279,21 @@ absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
                                      [from](const Span& s) { return s.begin_ns < from; }),
                       trace.spans.end());
   }
+  result->trace = std::move(trace);
   result->trace_path = options_.run_folder + "/trace.json";
-  return WriteFileAtomically(result->trace_path, ChromeTraceJson({&trace}));
+  RETURN_IF_ERROR(WriteFileAtomically(result->trace_path, ChromeTraceJson({&result->trace})));
+  if (options_.predicted == nullptr) return absl::OkStatus();
+  return WriteFileAtomically(options_.run_folder + "/predicted_trace.json",
+                             ChromeTraceJson({options_.predicted}));
 }
 
 void InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   result->last_step = step;
   result->weights_sha256 = state_->WeightsSha256();
-  result->simulated_step_seconds = options_.simulated_step_seconds;
+  if (options_.predicted != nullptr && !options_.predicted->steps.empty()) {
+    const StepMark& step = options_.predicted->steps.front();
+    result->simulated_step_seconds = static_cast<double>(step.end_ns - step.begin_ns) * 1e-9;
+  }
   result->metrics_path = metrics_->path();
   const auto take = [&](const Plan& plan, const Ranks& ranks) {
     for (int t = 0; t < kTiers; ++t) {

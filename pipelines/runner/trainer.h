@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "graph/trace/trace.h"
 #include "pipelines/runner/compiled.h"
 #include "pipelines/runner/metrics.h"
 
@@ -28,7 +29,9 @@ struct RunOptions {
   std::string resume_from;  // a checkpoint, or a folder of them; "": the newest of the run folder
   bool quiet = false;
   bool keep_losses = false;
-  double simulated_step_seconds = 0;  // from the simulator, passed through to the result
+  // The simulator's step: its length goes into the result, its spans into predicted_trace.json beside
+  // the measured trace.json. Outlives the trainer; null: none.
+  const Trace* predicted = nullptr;
 };
 
 struct RunResult {
@@ -46,6 +49,7 @@ struct RunResult {
   double simulated_step_seconds = 0;
   bool interrupted = false;
   std::string metrics_path, trace_path, checkpoint_path;
+  Trace trace;  // of the last runtime.trace_steps steps; refers to the compiled pipeline's plan
 };
 
 class Trainer {

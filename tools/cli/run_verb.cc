@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "data/file.h"
 #include "graph/plan/summary.h"
 #include "graph/sim/simulate.h"
 #include "graph/verify/verify.h"
@@ -50,7 +51,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   options.resume_from = UserPath(folders, line.Get("resume", ""));
   options.quiet = quiet;
   options.keep_losses = line.Has("losses");
-  options.simulated_step_seconds = predicted->step_seconds;
+  const Trace predicted_trace = ToTrace(*predicted, c->plan);
+  options.predicted = &predicted_trace;
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
   if (!trainer.ok())
     return Fail(line, trainer.status(), Findings(), ExitCode(trainer.status(), /*running=*/false));
@@ -62,7 +64,12 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
     return code;
   }
   if (!quiet) std::cerr << RunText(*result);
-  PrintJson(line, RunJson(*result, options.keep_losses).dump());
+  // What `analyze` reads beside the trace and the metrics.
+  Json summary = RunJson(*result, options.keep_losses);
+  const absl::Status written =
+      WriteFileAtomically(options.run_folder + "/run.json", summary.dump(1) + "\n");
+  if (!written.ok()) return Fail(line, written, Findings(), 3);
+  PrintJson(line, summary.dump());
   return result->interrupted ? 130 : 0;
 }
 
