@@ -123,6 +123,7 @@ struct OpCounterHooks {
       return nullptr;
     }
     if (counter->depth_++ == 0) {
+      ++counter->operators_;
       counter->flops_ += Flops(op, fn.inputs());
       counter->bytes_ += TensorBytes(fn.inputs());
     }

@@ -23,13 +23,14 @@ class OpCounter {
 
   int64_t flops() const { return flops_; }
   int64_t bytes() const { return bytes_; }
+  int64_t operators() const { return operators_; }  // those that move bytes, not views
 
  private:
   friend struct OpCounterHooks;
   OpCounter* outer_;
   uint64_t handle_;
   int depth_ = 0;  // inside an operator that is already counted
-  int64_t flops_ = 0, bytes_ = 0;
+  int64_t flops_ = 0, bytes_ = 0, operators_ = 0;
 };
 
 }  // namespace millrace

@@ -122,9 +122,11 @@ absl::Status CountWork(const StageDef& stage, const StageArguments& a, const Sta
   ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, a.inputs, a.params, options));
   spec.forward_flops = counter.flops();
   spec.forward_bytes = counter.bytes();
+  spec.forward_operators = counter.operators();
   ASSIGN_OR_RETURN(StageGradients grads, StageBackward(std::move(tape), a.grad_outputs, 1.0));
   spec.backward_flops = counter.flops() - spec.forward_flops;
   spec.backward_bytes = counter.bytes() - spec.forward_bytes;
+  spec.backward_operators = counter.operators() - spec.forward_operators;
   return absl::OkStatus();
 }
 

@@ -145,6 +145,7 @@ struct Node {
   CollectiveSpec collective;
   int64_t flops = 0;         // for the cost model
   int64_t memory_bytes = 0;  // traffic for the roofline
+  int64_t operators = 0;     // a sequence of so many library calls; 0: one kernel of our own
   SourceLocation source;
 };
 

@@ -251,6 +251,7 @@ class Reader {
     ReadCollective(def, path, node);
     node.flops = def.flops();
     node.memory_bytes = def.memory_bytes();
+    node.operators = def.operators();
     draft.has_count = def.has_count();
     draft.has_dtype = def.has_dtype();
     draft.has_cost = def.has_flops() || def.has_memory_bytes();

@@ -87,6 +87,9 @@ struct StageSpec {
   int64_t forward_bytes =
       0;  // memory traffic: bytes of operator inputs and outputs, for the roofline
   int64_t backward_bytes = 0;
+  int64_t forward_operators =
+      0;  // library calls that one run of the stage makes, each at a fixed cost
+  int64_t backward_operators = 0;
   bool input_needs_grad = true;  // false for the first stage
   int64_t parameter_count() const {
     int64_t n = 0;

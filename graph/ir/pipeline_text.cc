@@ -17,21 +17,7 @@ namespace millrace {
 namespace pb = google::protobuf;
 namespace {
 
-bool ReadFile(const std::string& path, const char* what, std::string* text, Findings& findings) {
-  std::ifstream in(path, std::ios::binary);
-  if (in) text->assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
-  if (in && !in.bad()) return true;
-  Finding f;
-  f.check = "file";
-  f.file = path;
-  f.message = absl::StrCat("the ", what, " cannot be read, expected a textproto file");
-  findings.Add(std::move(f));
-  return false;
-}
-
 // digits_vit of pipelines/digits_vit.textproto.
-std::string Stem(const std::string& file) { return std::filesystem::path(file).stem().string(); }
-
 void HandWrittenStep(LoadedPipeline& p, Findings& findings) {
   if (!p.proto.graph().has_name()) p.proto.mutable_graph()->set_name(p.proto.name());
   GraphTextOptions options;
@@ -145,7 +131,7 @@ absl::StatusOr<LoadedPipeline> LoadPipeline(const std::string& path,
                                             Findings& findings) {
   std::string text;
   Findings own;
-  if (!ReadFile(path, "pipeline", &text, own)) {
+  if (!ReadTextFile(path, "pipeline", &text, own)) {
     findings.Append(own);
     return own.ToStatus();
   }
@@ -172,70 +158,6 @@ absl::StatusOr<std::string> ResolvePath(const std::string& path,
   }
   return absl::NotFoundError(
       absl::StrCat("'", path, "' does not exist; tried ", absl::StrJoin(tried, ", ")));
-}
-
-absl::StatusOr<Machine> LoadMachine(const std::string& path, Findings& findings) {
-  std::string text;
-  Findings own;
-  if (!ReadFile(path, "machine", &text, own)) {
-    findings.Append(own);
-    return own.ToStatus();
-  }
-  return ParseMachine(text, path, findings);
-}
-
-absl::StatusOr<Machine> ParseMachine(absl::string_view text, const std::string& file,
-                                     Findings& findings) {
-  Machine m;
-  TextLocations where;
-  Findings own;
-  ReadText(text, file, &m, &where, own);
-  auto require = [&](bool ok, const std::string& path, const std::string& is, const char* expected,
-                     std::string help = "") {
-    if (ok || where.IsSuspect(path)) return;
-    const SourceLocation at = where.Find(path);
-    Finding f;
-    f.check = "range";
-    f.message = absl::StrCat(path, " is ", is, ", expected ", expected);
-    f.suggestion = std::move(help);
-    f.file = at.file;
-    f.line = at.line;
-    f.column = at.column;
-    own.Add(std::move(f));
-  };
-  auto field = [&](bool ok, const std::string& path, const char* expected) {
-    require(ok, path, FieldText(m, path), expected);
-  };
-  const Device& d = m.device();
-  field(d.memory_bytes() >= 0, "device.memory_bytes", "0 (no budget) or more bytes");
-  field(d.flops_per_second() > 0, "device.flops_per_second", "more than 0");
-  field(d.flops_efficiency() > 0 && d.flops_efficiency() <= 1, "device.flops_efficiency",
-        "more than 0, at most 1");
-  field(d.memory_bytes_per_second() > 0, "device.memory_bytes_per_second", "more than 0");
-  field(d.seconds_per_node() >= 0, "device.seconds_per_node", "0 or more");
-  field(m.ranks_per_node() >= 0, "ranks_per_node", "0 (all) or more");
-  field(m.host_memory_bytes() >= 0, "host_memory_bytes", "0 (no budget) or more bytes");
-  field(m.pinned_memory_bytes() >= 0, "pinned_memory_bytes", "0 (no budget) or more bytes");
-  field(m.storage_bytes() >= 0, "storage_bytes", "0 (no budget) or more bytes");
-  for (int i = 0; i < m.link_size(); ++i) {
-    const std::string path = absl::StrCat("link[", i, "]");
-    const Link& link = m.link(i);
-    const bool known = link.name() == "intra_node" || link.name() == "inter_node";
-    require(known, path + ".name", absl::StrCat("'", link.name(), "'"), "intra_node or inter_node",
-            DidYouMean(link.name(), {"intra_node", "inter_node"}));
-    for (int k = 0; k < i && known; ++k) {
-      require(m.link(k).name() != link.name(), path + ".name",
-              absl::StrCat("'", link.name(), "' a second time"), "one link of each name");
-    }
-    require(link.latency_seconds() >= 0, path + ".latency_seconds",
-            absl::StrCat(link.latency_seconds()), "0 or more seconds");
-    require(link.bytes_per_second() > 0, path + ".bytes_per_second",
-            absl::StrCat(link.bytes_per_second()), "more than 0");
-  }
-  if (!m.has_name()) m.set_name(Stem(file));
-  findings.Append(own);
-  if (!own.ok()) return own.ToStatus();
-  return m;
 }
 
 }  // namespace millrace

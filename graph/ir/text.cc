@@ -79,6 +79,7 @@ void FillNode(const Graph& graph, const Node& node, NodeDef* def) {
     def->set_flops(node.flops);
     def->set_memory_bytes(node.memory_bytes);
   }
+  if (node.operators != 0) def->set_operators(node.operators);
 }
 
 // The printer writes ' as \' although its strings stand in double quotes; names of updated values end with it.

@@ -2,6 +2,8 @@
 // and where a field stands.
 #include <google/protobuf/descriptor.h>
 
+#include <fstream>
+#include <iterator>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -103,6 +105,19 @@ std::string ExpectedValue(const pb::FieldDescriptor& field) {
     default:
       return "a value";
   }
+}
+
+bool ReadTextFile(const std::string& path, const char* what, std::string* text,
+                  Findings& findings) {
+  std::ifstream in(path, std::ios::binary);
+  if (in) text->assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  if (in && !in.bad()) return true;
+  Finding f;
+  f.check = "file";
+  f.file = path;
+  f.message = absl::StrCat("the ", what, " cannot be read, expected a textproto file");
+  findings.Add(std::move(f));
+  return false;
 }
 
 }  // namespace millrace

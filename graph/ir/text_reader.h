@@ -44,6 +44,9 @@ class TextLocations {
   std::vector<std::string> suspects_;
 };
 
+// False, with a finding, when the file cannot be read. `what` names it: "machine".
+bool ReadTextFile(const std::string& path, const char* what, std::string* text, Findings& findings);
+
 // False when something was found. `message` and `locations` hold what was good.
 bool ReadText(absl::string_view text, const std::string& file, google::protobuf::Message* message,
               TextLocations* locations, Findings& findings);

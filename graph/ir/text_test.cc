@@ -83,6 +83,7 @@ Graph RandomGraph(uint64_t seed) {
       n.collective.count = pick(1 << 20);
     }
     n.flops = pick(2) == 0 ? 0 : (int64_t{1} << 50) + pick(1000);
+    n.operators = pick(3);
     n.memory_bytes = pick(2) == 0 ? 0 : pick(1 << 30);
     const bool async = pick(3) == 0;
     Node done = n;
@@ -136,9 +137,9 @@ void ExpectEqual(const Graph& a, const Graph& b) {
   for (size_t i = 0; i < a.nodes().size(); ++i) {
     const Node &x = a.nodes()[i], &y = b.nodes()[i];
     EXPECT_EQ(std::tie(x.name, x.op, x.inputs, x.outputs, x.control, x.attrs, x.async, x.partner,
-                       x.flops, x.memory_bytes, x.is_collective),
+                       x.flops, x.memory_bytes, x.operators, x.is_collective),
               std::tie(y.name, y.op, y.inputs, y.outputs, y.control, y.attrs, y.async, y.partner,
-                       y.flops, y.memory_bytes, y.is_collective))
+                       y.flops, y.memory_bytes, y.operators, y.is_collective))
         << x.name;
     if (!x.is_collective) continue;
     const CollectiveSpec &c = x.collective, &d = y.collective;

@@ -101,6 +101,7 @@ class Expander {
     }
     node.flops = stage.forward_flops;
     node.memory_bytes = stage.forward_bytes;
+    node.operators = stage.forward_operators;
     r_.Append(std::move(node));
   }
 
@@ -130,6 +131,7 @@ class Expander {
     AddWorkspace(stage.backward, &node);
     node.flops = stage.backward_flops;
     node.memory_bytes = stage.backward_bytes;
+    node.operators = stage.backward_operators;
     return r_.Append(std::move(node));
   }
 

@@ -1,62 +1,45 @@
 #include "graph/plan/cost_model.h"
 
 #include <algorithm>
+#include <optional>
+
+#include "graph/plan/cost_table.h"
+#include "graph/plan/link_cost.h"
 
 namespace millrace {
 namespace {
 
-// The link that joins a group of this size; the other one where the file has only one.
-const Link& LinkOf(const Machine& machine, int ranks) {
-  const bool inter = machine.ranks_per_node() > 0 && ranks > machine.ranks_per_node();
-  for (const Link& link : machine.link()) {
-    if (link.name() == (inter ? "inter_node" : "intra_node")) return link;
-  }
-  return machine.link_size() > 0 ? machine.link(0) : Link::default_instance();
+double ComputeSeconds(const Node& node, const Device& device) {
+  const double arithmetic =
+      static_cast<double>(node.flops) / (device.flops_per_second() * device.flops_efficiency());
+  const double memory = static_cast<double>(node.memory_bytes) / device.memory_bytes_per_second();
+  if (node.operators == 0) return std::max(arithmetic, memory);
+  return static_cast<double>(node.operators) * device.seconds_per_operator() + arithmetic + memory;
 }
-
-double Over(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
 }  // namespace
 
-double CollectiveSeconds(const CollectiveSpec& spec, int ranks, const Machine& machine) {
-  if (ranks <= 1) return 0;
-  const Link& link = LinkOf(machine, ranks);
-  const double hops = (ranks - 1) * link.latency_seconds();
-  const double count_seconds =
-      Over(static_cast<double>(spec.count) * SizeOf(spec.dtype), link.bytes_per_second());
-  switch (spec.op) {
-    case CollectiveOp::kAllReduce:
-      return 2 * hops + 2.0 * (ranks - 1) / ranks * count_seconds;
-    case CollectiveOp::kAllGather:
-    case CollectiveOp::kReduceScatter:
-      return hops + (ranks - 1) * count_seconds;  // count is a rank's part of the whole
-    case CollectiveOp::kAllToAll:
-      return hops + static_cast<double>(ranks - 1) / ranks * count_seconds;
-    case CollectiveOp::kBroadcast:
-      return hops + count_seconds;
-    case CollectiveOp::kBarrier:
-      return 2 * hops;
-  }
-  return 0;
-}
-
-std::vector<double> NodeSeconds(const Graph& graph, const Machine& machine) {
+std::vector<double> NodeSeconds(const Graph& graph, const Machine& machine,
+                                const CostTable* table) {
   const Device& device = machine.device();
+  const LinkCost links(machine);
+  std::optional<CostLookup> measured;
+  if (table != nullptr) measured.emplace(*table);
   std::vector<double> seconds;
+  seconds.reserve(graph.nodes().size());
   for (const Node& node : graph.nodes()) {
-    double own = device.seconds_per_node();
-    if (node.is_collective) {
-      const double collective =
-          CollectiveSeconds(node.collective, graph.group_size(node.collective.group), machine);
-      if (node.async == AsyncRole::kDone) own = collective;
-      if (node.async == AsyncRole::kNone) own += collective;
-    } else if (node.async != AsyncRole::kStart) {
-      own +=
-          std::max(Over(static_cast<double>(node.flops),
-                        device.flops_per_second() * device.flops_efficiency()),
-                   Over(static_cast<double>(node.memory_bytes), device.memory_bytes_per_second()));
+    if (node.async == AsyncRole::kStart) {
+      seconds.push_back(table != nullptr && table->has_seconds_per_start()
+                            ? table->seconds_per_start()
+                            : device.seconds_per_node());
+      continue;
     }
-    seconds.push_back(own);
+    // Of a split pair, the start pays for the launch.
+    double own = node.async == AsyncRole::kDone ? 0 : device.seconds_per_node();
+    own += node.is_collective
+               ? links.Seconds(node.collective, graph.group_size(node.collective.group))
+               : ComputeSeconds(node, device);
+    seconds.push_back(measured ? measured->Seconds(graph, node, own) : own);
   }
   return seconds;
 }

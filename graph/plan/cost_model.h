@@ -1,14 +1,13 @@
-// Predicted seconds of every node: a roofline for what computes, ring formulas for what communicates, with
-// the machine file's numbers.
+// Predicted seconds of every node: a roofline for what computes, ring formulas (link_cost.h) for what
+// communicates, with the machine file's numbers - or what was measured, where there is a table.
 //
-//   compute      seconds_per_node + max(flops / (peak x efficiency), bytes / memory bandwidth)
+//   a kernel     seconds_per_node + max(flops / (peak x efficiency), bytes / memory bandwidth)
+//   a stage      seconds_per_node + operators x seconds_per_operator + flops / (peak x efficiency)
+//                + bytes / memory bandwidth: its operators run one after another, and some are bound by
+//                arithmetic, some by memory
 //   start half   seconds_per_node: the issue lane only launches the operation
 //   done half    the collective's time on its link
 //   collective   (not split) both
-//
-// Over n ranks, S bytes of the whole tensor, a seconds a hop, B bytes/s:
-//   all_reduce 2 (n-1) a + 2 (n-1)/n S/B;  reduce_scatter, all_gather, all_to_all (n-1) a + (n-1)/n S/B;
-//   broadcast (n-1) a + S/B;  barrier 2 (n-1) a
 #ifndef MILLRACE_GRAPH_PLAN_COST_MODEL_H_
 #define MILLRACE_GRAPH_PLAN_COST_MODEL_H_
 
@@ -16,14 +15,13 @@
 
 #include "graph/ir/graph.h"
 #include "graph/ir/machine.pb.h"
+#include "graph/plan/costs.pb.h"
 
 namespace millrace {
 
-// Of one collective among `ranks` ranks of the machine.
-double CollectiveSeconds(const CollectiveSpec& spec, int ranks, const Machine& machine);
-
-// Of every node of the graph.
-std::vector<double> NodeSeconds(const Graph& graph, const Machine& machine);
+// Of every node of the graph. `table` (may be null): cost_table.h.
+std::vector<double> NodeSeconds(const Graph& graph, const Machine& machine,
+                                const CostTable* table = nullptr);
 
 }  // namespace millrace
 

@@ -23,27 +23,6 @@ Machine TwoHosts() {
   return m;
 }
 
-TEST(CostModel, CollectivesFollowTheRingFormulas) {
-  const Machine m = TwoHosts();
-  const auto seconds = [&](CollectiveOp op, int64_t count, int n) {
-    return CollectiveSeconds({.op = op, .count = count}, n, m);
-  };
-  // 4 ranks, 4 MB in all: a = 1e-6, B = 1e9.
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllReduce, 1000000, 4), 2 * 3e-6 + 2 * 0.75 * 4e-3);
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllGather, 250000, 4), 3e-6 + 0.75 * 4e-3);
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kReduceScatter, 250000, 4), 3e-6 + 0.75 * 4e-3);
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kAllToAll, 1000000, 4), 3e-6 + 0.75 * 4e-3);
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kBroadcast, 1000000, 4), 3e-6 + 4e-3);
-  EXPECT_DOUBLE_EQ(seconds(CollectiveOp::kBarrier, 0, 4), 6e-6);
-  EXPECT_EQ(seconds(CollectiveOp::kAllReduce, 1000000, 1), 0);
-}
-
-TEST(CostModel, GroupsBeyondOneHostUseTheSlowLink) {
-  EXPECT_DOUBLE_EQ(
-      CollectiveSeconds({.op = CollectiveOp::kAllGather, .count = 250000}, 8, TwoHosts()),
-      7e-5 + 7 * 1e6 / 1e8);
-}
-
 TEST(CostModel, ComputeIsTheSlowerOfArithmeticAndMemory) {
   GraphBuilder b("step");
   b.AddNode({.name = "arithmetic", .op = "work", .flops = 1000000, .memory_bytes = 1000});
@@ -53,6 +32,17 @@ TEST(CostModel, ComputeIsTheSlowerOfArithmeticAndMemory) {
   const std::vector<double> seconds = NodeSeconds(*graph, TwoHosts());
   EXPECT_DOUBLE_EQ(seconds[0], 1e-6 + 1e6 / 5e8);
   EXPECT_DOUBLE_EQ(seconds[1], 1e-6 + 1e6 / 1e8);
+}
+
+TEST(CostModel, AStageIsASequenceOfOperatorsSoItsCostsAddUp) {
+  GraphBuilder b("step");
+  b.AddNode(
+      {.name = "stage", .op = "work", .flops = 1000000, .memory_bytes = 1000, .operators = 3});
+  const auto graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  Machine machine = TwoHosts();
+  machine.mutable_device()->set_seconds_per_operator(1e-4);
+  EXPECT_DOUBLE_EQ(NodeSeconds(*graph, machine)[0], 1e-6 + 3e-4 + 1e6 / 5e8 + 1e3 / 1e8);
 }
 
 }  // namespace

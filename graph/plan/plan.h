@@ -51,6 +51,8 @@ enum class LaneKind : uint8_t {
   kStorage
 };
 
+absl::string_view Name(LaneKind kind);  // "compute", "host_to_device"
+
 struct Lane {
   std::string name;  // "compute", "comm:data"
   LaneKind kind = LaneKind::kCompute;

@@ -81,7 +81,7 @@ absl::StatusOr<Plan> MakePlan(Graph graph, const Machine& machine, const PlanOpt
   RankPlan rank;
   rank.ranks.resize(plan.world_size);
   std::iota(rank.ranks.begin(), rank.ranks.end(), 0);
-  rank.seconds = NodeSeconds(graph, machine);
+  rank.seconds = NodeSeconds(graph, machine, options.costs);
   absl::StatusOr<std::vector<Edge>> dependencies = Dependencies(graph);
   if (!dependencies.ok()) return Annotate(dependencies.status(), "planning ", plan.name);
   absl::StatusOr<Candidate> order =

@@ -22,6 +22,7 @@
 
 #include "absl/status/statusor.h"
 #include "graph/ir/machine.pb.h"
+#include "graph/plan/costs.pb.h"
 #include "graph/plan/list_schedule.h"
 #include "graph/plan/plan.h"
 
@@ -32,6 +33,8 @@ struct PlanOptions {
   int world_size = 0;  // 0: the largest group's size
   // false: a plan beyond the machine's memory is returned all the same, to be looked at.
   bool check_budget = true;
+  // Measured costs; null: the analytic model. Outlives the call.
+  const CostTable* costs = nullptr;
   // Only this ladder instead of the best of all, for tests.
   std::optional<Ladder> ladder;
 };

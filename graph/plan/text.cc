@@ -14,24 +14,6 @@
 namespace millrace {
 namespace {
 
-absl::string_view KindName(LaneKind kind) {
-  switch (kind) {
-    case LaneKind::kCompute:
-      return "compute";
-    case LaneKind::kComm:
-      return "comm";
-    case LaneKind::kHostToDevice:
-      return "host_to_device";
-    case LaneKind::kDeviceToHost:
-      return "device_to_host";
-    case LaneKind::kHostCompute:
-      return "host_compute";
-    case LaneKind::kStorage:
-      return "storage";
-  }
-  return "?";
-}
-
 std::string NodeName(const Graph& graph, NodeId id) {
   if (id < 0 || id >= static_cast<NodeId>(graph.nodes().size())) return absl::StrCat("?", id);
   return graph.nodes()[id].name;
@@ -54,7 +36,7 @@ void AddLanes(const Graph& graph, const RankPlan& plan, RankPlanDef* def) {
   for (const Lane& lane : plan.lanes) {
     LaneDef* out = def->add_lane();
     out->set_name(lane.name);
-    out->set_kind(std::string(KindName(lane.kind)));
+    out->set_kind(std::string(Name(lane.kind)));
     for (NodeId id : lane.order) {
       RunDef* run = out->add_run();
       run->set_start(At(plan.start_time, id));

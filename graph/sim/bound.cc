@@ -50,6 +50,18 @@ Ways FindWays(const Run& run, const std::vector<int>& order) {
   return w;
 }
 
+// Of communication and computation that slow each other down: in a second of both, 1/a of a second of
+// computation and 1/b of communication is done, so that overlapping saves 1/a + 1/b - 1, if that is
+// anything, for as long as both last.
+double SharedBound(const Run& run, double compute, double comm) {
+  if (!run.contended) return 0;
+  const int kCompute = static_cast<int>(LaneKind::kCompute);
+  const int kComm = static_cast<int>(LaneKind::kComm);
+  const double a = run.contention[kCompute][kComm], b = run.contention[kComm][kCompute];
+  const double saved = std::max(0.0, 1 / a + 1 / b - 1);
+  return compute + comm - saved * std::min(a * compute, b * comm);
+}
+
 }  // namespace
 
 double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
@@ -67,12 +79,13 @@ double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
   constexpr double kFar = std::numeric_limits<double>::infinity();
   for (size_t c = 0; c < run.copies.size(); ++c) {
     const int base = static_cast<int>(c) * run.nodes;
-    double wire = 0;
+    double wire = 0, compute = 0, comm = 0;
     for (const Lane& lane : run.copies[c].plan->lanes) {
       double work = 0, head = kFar, tail = kFar;
       for (NodeId n : lane.order) {
         const int i = base + n;
         if (run.call[i] >= 0) wire += wire_seconds[n];
+        (run.call[i] >= 0 ? comm : compute) += run.seconds[i];
         if (run.seconds[i] <= 0) continue;
         work += run.seconds[i];
         head = std::min(head, w.head[i]);
@@ -80,7 +93,7 @@ double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
       }
       if (work > 0) bound = std::max(bound, head + work + tail);
     }
-    bound = std::max(bound, wire);
+    bound = std::max({bound, wire, SharedBound(run, compute, comm)});
   }
   return bound;
 }

@@ -68,9 +68,97 @@ absl::Status MakeProgram(const Plan& plan, const RankPlan& rp, Program* program)
   return absl::OkStatus();
 }
 
+// How far the work that runs has come, where lanes slow each other down.
+class Paces {
+ public:
+  struct Moved {  // the new end of a node, which makes its earlier ones void
+    double end;
+    int32_t index;
+    int32_t version;
+  };
+
+  explicit Paces(const Run& run)
+      : r_(run), active_(run.copies.size()), work_(run.contended ? run.times.size() : 0) {}
+
+  // Nodes that begin together: one, or the members of a collective.
+  void Begin(const int32_t* nodes, size_t count, double seconds, double now) {
+    for (size_t i = 0; i < count; ++i) {
+      Work& work = work_[nodes[i]];
+      work.left = seconds;
+      work.since = now;
+      work.announced = false;
+      active_[r_.copy_of(nodes[i])].push_back(nodes[i]);
+    }
+    for (size_t i = 0; i < count; ++i) Refresh(r_.copy_of(nodes[i]), now);
+  }
+  void End(int32_t index, double now) {
+    std::vector<int32_t>& active = active_[r_.copy_of(index)];
+    active.erase(std::find(active.begin(), active.end(), index));
+    Refresh(r_.copy_of(index), now);
+  }
+  bool IsCurrent(int32_t index, int32_t version) const { return work_[index].version == version; }
+  // Since the last call.
+  std::vector<Moved> TakeMoved() { return std::exchange(moved_, {}); }
+
+ private:
+  struct Work {
+    double left = 0;  // seconds, were it alone
+    double factor = 1;
+    double since = 0;
+    int32_t version = 0;  // of its last announced end
+    bool announced = false;
+  };
+
+  int KindOf(int32_t index) const {
+    if (r_.call[index] >= 0) return static_cast<int>(LaneKind::kComm);
+    const Copy& copy = r_.copies[r_.copy_of(index)];
+    const int lane = r_.programs[copy.program].lane[r_.node_of(index)];
+    return static_cast<int>(copy.plan->lanes[lane].kind);
+  }
+
+  double FactorOf(int32_t index) const {
+    double factor = 1;
+    for (int32_t other : active_[r_.copy_of(index)]) {
+      if (other != index) factor = std::max(factor, r_.contention[KindOf(index)][KindOf(other)]);
+    }
+    return factor;
+  }
+
+  // The set of what runs in `copy` has changed.
+  void Refresh(int copy, double now) {
+    for (int32_t index : active_[copy]) {
+      if (r_.call[index] < 0) {
+        Set(index, FactorOf(index), now);
+        continue;
+      }
+      const std::vector<int32_t>& members = r_.calls[r_.call[index]].members;
+      double factor = 1;
+      for (int32_t member : members) factor = std::max(factor, FactorOf(member));
+      for (int32_t member : members) {
+        if (!r_.times[member].ended) Set(member, factor, now);
+      }
+    }
+  }
+
+  void Set(int32_t index, double factor, double now) {
+    Work& work = work_[index];
+    if (work.announced && work.factor == factor) return;
+    if (work.announced) work.left = std::max(0.0, work.left - (now - work.since) / work.factor);
+    work.since = now;
+    work.factor = factor;
+    work.announced = true;
+    moved_.push_back({now + work.left * factor, index, ++work.version});
+  }
+
+  const Run& r_;
+  std::vector<std::vector<int32_t>> active_;  // per copy
+  std::vector<Work> work_;                    // per event index
+  std::vector<Moved> moved_;
+};
+
 class Loop {
  public:
-  explicit Loop(Run* run) : r_(*run), missing_(run->times.size(), 0) {}
+  explicit Loop(Run* run) : r_(*run), missing_(run->times.size(), 0), paces_(*run) {}
 
   absl::Status Go() {
     for (size_t c = 0; c < r_.copies.size(); ++c) {
@@ -82,9 +170,10 @@ class Loop {
       if (missing_[i] == 0 && Exists(static_cast<int>(i))) Arrive(static_cast<int>(i), 0);
     }
     while (!heap_.empty()) {
-      const auto [time, index] = heap_.top();
+      const Event event = heap_.top();
       heap_.pop();
-      End(index, time);
+      if (r_.contended && !paces_.IsCurrent(event.index, event.version)) continue;
+      End(event.index, event.time);
     }
     for (size_t i = 0; i < missing_.size(); ++i) {
       if (!r_.times[i].ended && Exists(static_cast<int>(i))) return Stuck();
@@ -93,7 +182,27 @@ class Loop {
   }
 
  private:
-  using Event = std::pair<double, int>;  // equal times: by copy, then node
+  struct Event {
+    double time;
+    int32_t index;
+    int32_t version;                        // only where lanes contend
+    bool operator>(const Event& o) const {  // equal times: by copy, then node
+      return time != o.time ? time > o.time : index > o.index;
+    }
+  };
+
+  // Nodes that begin together, `seconds` long were they alone.
+  void Begin(const int32_t* nodes, size_t count, double seconds, double now) {
+    if (!r_.contended) {
+      for (size_t i = 0; i < count; ++i) heap_.push({now + seconds, nodes[i], 0});
+      return;
+    }
+    paces_.Begin(nodes, count, seconds, now);
+    Announce();
+  }
+  void Announce() {
+    for (const Paces::Moved& m : paces_.TakeMoved()) heap_.push({m.end, m.index, m.version});
+  }
 
   bool Exists(int index) const {
     return r_.programs[r_.copies[r_.copy_of(index)].program].lane[r_.node_of(index)] >= 0;
@@ -103,7 +212,8 @@ class Loop {
     Times& t = r_.times[index];
     t.arrive = t.begin = now;
     if (r_.call[index] < 0) {
-      heap_.push({now + r_.seconds[index], index});
+      const int32_t node = index;
+      Begin(&node, 1, r_.seconds[index], now);
       return;
     }
     Call& call = r_.calls[r_.call[index]];
@@ -119,8 +229,8 @@ class Loop {
     for (int32_t member : call->members) {
       r_.times[member].begin = now;
       r_.times[member].cause = cause;
-      heap_.push({now + call->seconds, member});
     }
+    Begin(call->members.data(), call->members.size(), call->seconds, now);
   }
 
   void End(int index, double now) {
@@ -128,6 +238,10 @@ class Loop {
     mine.end = now;
     mine.ended = true;
     mine.sequence = static_cast<int32_t>(r_.events++);
+    if (r_.contended) {
+      paces_.End(index, now);
+      Announce();
+    }
     const int base = index - r_.node_of(index);
     const Program& program = r_.programs[r_.copies[r_.copy_of(index)].program];
     const NodeId n = r_.node_of(index);
@@ -189,10 +303,27 @@ class Loop {
 
   Run& r_;
   std::vector<int32_t> missing_;
+  Paces paces_;
   std::priority_queue<Event, std::vector<Event>, std::greater<Event>> heap_;
 };
 
 }  // namespace
+
+Contentions ContentionsOf(const Machine& machine) {
+  Contentions factors;
+  for (auto& row : factors) row.fill(1);
+  for (const Contention& c : machine.contention()) {
+    for (int what = 0; what < kLaneKinds; ++what) {
+      for (int beside = 0; beside < kLaneKinds; ++beside) {
+        if (Name(static_cast<LaneKind>(what)) == c.lane() &&
+            Name(static_cast<LaneKind>(beside)) == c.beside()) {
+          factors[what][beside] = std::max(factors[what][beside], c.factor());
+        }
+      }
+    }
+  }
+  return factors;
+}
 
 absl::Status MakePrograms(Run* run) {
   for (const RankPlan& rp : run->plan->rank_plans) {

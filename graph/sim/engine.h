@@ -6,14 +6,20 @@
 // the end of a node. A node arrives when all its predecessors have ended: those of the plan's edges
 // and the one before it in its lane. Compute and starts then run at once; a collective runs when it
 // has arrived on all members of its group and the communicator's previous operation is complete.
+//
+// Where lanes contend (Machine.contention), what runs on one lane is slowed down while another lane
+// of the same rank is at work: whenever something begins or ends, the work left of what runs beside
+// it is stretched or shrunk. A collective goes at the pace of its slowest member.
 #ifndef MILLRACE_GRAPH_SIM_ENGINE_H_
 #define MILLRACE_GRAPH_SIM_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "graph/ir/machine.pb.h"
 #include "graph/plan/plan.h"
 
 namespace millrace {
@@ -50,6 +56,12 @@ struct Call {
   bool complete = false;
 };
 
+constexpr int kLaneKinds = static_cast<int>(LaneKind::kStorage) + 1;
+// [what][beside]: factor of the duration of work on a lane of kind `what` while one of kind `beside` works.
+using Contentions = std::array<std::array<double, kLaneKinds>, kLaneKinds>;
+// Empty (all 1) as far as the machine says nothing.
+Contentions ContentionsOf(const Machine& machine);
+
 struct Times {
   double arrive = 0;  // all predecessors have ended
   double begin = 0;   // it runs: later than arrive only for collectives, which wait for other ranks
@@ -71,6 +83,8 @@ struct Run {
   std::vector<int32_t> call;      // per event index: its collective, -1 when none
   std::vector<Call> calls;
   std::vector<Times> times;  // per event index
+  bool contended = false;    // some factor is not 1
+  Contentions contention{};
   int64_t events = 0;
 
   int copy_of(int index) const { return index / nodes; }

@@ -8,10 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
+#include "graph/plan/link_cost.h"
 #include "graph/sim/bound.h"
 #include "graph/sim/engine.h"
 #include "graph/sim/lane_use.h"
-#include "graph/sim/link_cost.h"
 
 namespace millrace {
 namespace {
@@ -87,12 +87,18 @@ double SecondsOf(const RankPlan& rp, const SimOptions& options, NodeId n) {
   return i < rp.seconds.size() && rp.seconds[i] > 0 ? rp.seconds[i] : 0;
 }
 
-void FillDurations(const SimOptions& options, Run* run) {
+void FillDurations(const SimOptions& options, double seconds_per_step, Run* run) {
   run->seconds.resize(run->copies.size() * run->nodes);
   for (size_t c = 0; c < run->copies.size(); ++c) {
     const Copy& copy = run->copies[c];
     for (NodeId n = 0; n < run->nodes; ++n) {
       run->seconds[c * run->nodes + n] = SecondsOf(*copy.plan, options, n) * copy.slowdown;
+    }
+    // What a step costs beside its nodes is paid with the first that is the rank's own.
+    for (NodeId n : copy.plan->lanes[0].order) {
+      if (run->plan->graph.nodes()[n].is_collective) continue;
+      run->seconds[c * run->nodes + n] += seconds_per_step;
+      break;
     }
   }
 }
@@ -174,7 +180,11 @@ absl::StatusOr<SimResult> Simulate(const Plan& plan, const Machine& machine,
   run.nodes = static_cast<int>(plan.graph.nodes().size());
   run.copies = MakeCopies(plan, options);
   RETURN_IF_ERROR(sim_internal::MakePrograms(&run));
-  FillDurations(options, &run);
+  FillDurations(options, machine.device().seconds_per_step(), &run);
+  run.contention = sim_internal::ContentionsOf(machine);
+  for (const auto& row : run.contention) {
+    for (double factor : row) run.contended = run.contended || factor != 1;
+  }
 
   const LinkCost links(machine);
   std::vector<double> collective(run.nodes, 0), wire(run.nodes, 0);
@@ -182,11 +192,10 @@ absl::StatusOr<SimResult> Simulate(const Plan& plan, const Machine& machine,
     const Node& node = plan.graph.nodes()[n];
     if (!node.is_collective || node.async == AsyncRole::kStart) continue;
     const int size = plan.graph.group_size(node.collective.group);
-    const bool measured =
-        static_cast<size_t>(n) < options.seconds.size() && options.seconds[n] >= 0;
-    // A synchronous collective is launched by the issue lane too; of a split one, the start pays for that.
-    const double launch = node.async == AsyncRole::kNone ? machine.device().seconds_per_node() : 0;
-    collective[n] = measured ? options.seconds[n] : launch + links.Seconds(node.collective, size);
+    for (const RankPlan& rp : plan.rank_plans) {
+      collective[n] = std::max(collective[n], SecondsOf(rp, options, n));
+    }
+    if (collective[n] == 0) collective[n] = links.Seconds(node.collective, size);
     wire[n] = std::min(collective[n], links.WireSeconds(node.collective, size));
   }
   sim_internal::MakeCalls(collective, &run);

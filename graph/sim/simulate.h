@@ -8,10 +8,10 @@
 //   printf("%g s, bound %g s\n", result.step_seconds, result.lower_bound_seconds);
 //   std::string json = ChromeTraceJson({&ToTrace(result, plan)});
 //
-// Durations: of collectives the ring formulas of link_cost.h over the machine's links; of
-// everything else RankPlan::seconds. A measured table replaces either. Ranks of one plan and one
-// speed are simulated once and reported for each; that is exact, since they cannot behave
-// differently.
+// Durations are the plan's (RankPlan::seconds: cost_model.h, or measured ones), stretched where lanes
+// contend (Machine.contention). A collective of which the plan says nothing takes the ring formula
+// over the machine's links. Ranks of one plan and one speed are simulated once and reported for
+// each; that is exact, since they cannot behave differently.
 //
 // About 0.2 us per node and simulated rank: a step of 1000 nodes on 8 equal ranks takes well under
 // a millisecond, so a planner may call it for every change it tries.
@@ -31,8 +31,8 @@
 namespace millrace {
 
 struct SimOptions {
-  // Measured seconds per node (of a collective: at its done, or at the node when synchronous).
-  // Entries below 0 and nodes beyond the end take the predicted value.
+  // Other seconds per node than the plan's, as NodeSeconds gives them for another machine. Entries below
+  // 0 and nodes beyond the end take the plan's.
   std::vector<double> seconds;
   // Factor of a rank's compute durations; absent = 1.
   std::map<int, double> slowdown;

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "graph/base/status.h"
 #include "graph/lower/lower.h"
+#include "graph/plan/cost_table.h"
 #include "graph/plan/planner.h"
 #include "models/probe.h"
 
@@ -64,6 +65,24 @@ absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded,
   return findings.ToStatus();
 }
 
+// The table that `costs` names, beside the pipeline, in the repository or where the user is.
+absl::Status LoadCosts(const std::vector<std::string>& machine_folders, CompiledPipeline& c,
+                       Findings& findings) {
+  const std::string& name = c.loaded.proto.costs();
+  if (name.empty()) return absl::OkStatus();
+  std::vector<std::string> folders = {c.loaded.file.substr(0, c.loaded.file.rfind('/'))};
+  folders.insert(folders.end(), machine_folders.begin(), machine_folders.end());
+  const absl::StatusOr<std::string> path = ResolvePath(name, folders);
+  if (!path.ok()) {
+    findings.Add(c.loaded.At("costs", "costs", std::string(path.status().message()),
+                             "write one with `millrace calibrate`"));
+    return findings.ToStatus();
+  }
+  ASSIGN_OR_RETURN(c.costs, LoadCostTable(*path, findings));
+  c.machine = WithMeasured(c.machine, *c.costs);
+  return absl::OkStatus();
+}
+
 // A status about one setting, as a finding at its place.
 absl::Status Complain(const LoadedPipeline& loaded, absl::string_view path,
                       const std::string& check, const absl::Status& status, Findings& findings) {
@@ -116,7 +135,8 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
 
   LowerOptions options = FromPipeline(p);
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
-  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  const PlanOptions plan_options = {
+      .name = p.name(), .world_size = p.parallel().data(), .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
@@ -152,7 +172,8 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
     }
     c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
   }
-  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  const PlanOptions plan_options = {
+      .name = p.name(), .world_size = p.parallel().data(), .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
@@ -167,6 +188,7 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   CompiledPipeline c;
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
+  RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
   c.has_model = !c.loaded.graph.has_value();
   RETURN_IF_ERROR(c.has_model ? CompileModel(c, findings) : CompileGraph(c, findings));
   return c;

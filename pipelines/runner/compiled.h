@@ -17,6 +17,7 @@
 #include "graph/ir/machine.pb.h"
 #include "graph/ir/model_spec.h"
 #include "graph/ir/pipeline_text.h"
+#include "graph/plan/costs.pb.h"
 #include "graph/plan/plan.h"
 #include "models/model.h"
 #include "pipelines/runner/batches.h"
@@ -25,7 +26,8 @@ namespace millrace {
 
 struct CompiledPipeline {
   LoadedPipeline loaded;
-  Machine machine;
+  Machine machine;  // with what the cost table measured of it
+  std::optional<CostTable> costs;
   bool has_model = false;      // false: the step is written by hand, and there is no evaluation
   ModelDef model, eval_model;  // of train.micro_batch and of train.eval_batch samples
   ModelSpec spec, eval_spec;

@@ -243,7 +243,8 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
 }
 
 absl::Status InProcessTrainer::Evaluate(int64_t step, RunResult* result) {
-  if (evaluate_ == nullptr || (result->evaluated && result->metrics.step == step))
+  if (evaluate_ == nullptr || !options_.evaluate ||
+      (result->evaluated && result->metrics.step == step))
     return absl::OkStatus();
   ASSIGN_OR_RETURN(result->metrics, EvaluateOnce(*evaluate_, *c_.eval_plan, eval_batches_.get()));
   result->metrics.step = step;

@@ -29,6 +29,7 @@ struct RunOptions {
   std::string resume_from;  // a checkpoint, or a folder of them; "": the newest of the run folder
   bool quiet = false;
   bool keep_losses = false;
+  bool evaluate = true;  // false: not even at the end
   // The simulator's step: its length goes into the result, its spans into predicted_trace.json beside
   // the measured trace.json. Outlives the trainer; null: none.
   const Trace* predicted = nullptr;

@@ -30,9 +30,11 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"dry_run", {false, false, {"run"}}},
       {"show_config", {false, false, {"run", "plan"}}},
       {"format", {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
+      {"steps", {true, false, {"calibrate"}}},
+      {"what_if", {true, false, {"simulate"}}},
       {"summary", {false, false, {"plan"}}},
       {"what", {true, false, {"export"}, {"graph", "plan"}}},
-      {"out", {true, false, {"export", "data"}}},
+      {"out", {true, false, {"export", "data", "calibrate"}}},
       {"classes", {true, false, {"data"}}},
       {"train", {true, false, {"data"}}},
       {"test", {true, false, {"data"}}},
@@ -43,7 +45,7 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run", "plan", "verify", "simulate", "export", "describe", "data", "help"};
+      "run", "plan", "verify", "simulate", "calibrate", "export", "describe", "data", "help"};
   return *verbs;
 }
 
@@ -103,6 +105,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     }
     if (name == "set") {
       c.sets.push_back(value);
+    } else if (name == "what_if" && c.Has(name)) {
+      c.flags[name] += "," + value;
     } else {
       c.flags[name] = value;
     }
@@ -130,7 +134,8 @@ std::string Usage() {
   run PIPELINE        plan, verify, train        --dry_run --resume[=CHECKPOINT] --folder=DIR --quiet --losses
   plan PIPELINE       memory, communication, order of the step             --show_config --summary
   verify PIPELINE     proves the plan: types, races, collectives, deadlock, memory, gradients
-  simulate PIPELINE   predicted step time and where it goes
+  simulate PIPELINE   predicted step time and where it goes    --what_if link.intra_node=0.5x,rank.1=1.2x
+  calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
   export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]

@@ -79,17 +79,6 @@ int VerifyVerb(const CommandLine& line, const Folders& folders) {
   return result.ok ? 0 : 2;
 }
 
-int SimulateVerb(const CommandLine& line, const Folders& folders) {
-  int code = 0;
-  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
-  if (!c) return code;
-  const absl::StatusOr<SimResult> result = Simulate(c->plan, c->machine);
-  if (!result.ok()) return Fail(line, result.status(), Findings(), 2);
-  std::cerr << SimulateText(*result, c->plan);
-  PrintJson(line, SimulateJson(*result, c->plan).dump());
-  return 0;
-}
-
 int DataVerb(const CommandLine& line, const Folders& folders) {
   Findings findings;
   const auto complain = [&](std::string message, std::string help) {
@@ -176,8 +165,8 @@ int Fail(const CommandLine& line, const absl::Status& status, const Findings& gi
   return code;
 }
 
-std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
-                                               int* exit_code) {
+std::optional<LoadedPipeline> Load(const CommandLine& line, const Folders& folders,
+                                   int* exit_code) {
   Findings findings;
   if (line.arguments.size() != 1) {
     findings.Add({.check = "command_line",
@@ -225,13 +214,26 @@ std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Fo
     *exit_code = Fail(line, loaded.status(), findings, 2);
     return std::nullopt;
   }
+  return *std::move(loaded);
+}
+
+std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Folders& folders,
+                                              LoadedPipeline loaded, int* exit_code) {
+  Findings findings;
   absl::StatusOr<CompiledPipeline> compiled = Compile(
-      *std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
+      std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
   if (!compiled.ok()) {
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
   }
   return *std::move(compiled);
+}
+
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
+                                               int* exit_code) {
+  std::optional<LoadedPipeline> loaded = Load(line, folders, exit_code);
+  if (!loaded) return std::nullopt;
+  return CompileLoaded(line, folders, *std::move(loaded), exit_code);
 }
 
 int RunVerb(const CommandLine& line, const std::string& program) {
@@ -240,6 +242,7 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "plan") return PlanVerb(line, folders);
   if (line.verb == "verify") return VerifyVerb(line, folders);
   if (line.verb == "simulate") return SimulateVerb(line, folders);
+  if (line.verb == "calibrate") return CalibrateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
   if (line.verb == "describe") return DescribeVerb(line, folders);
   if (line.verb == "data") return DataVerb(line, folders);

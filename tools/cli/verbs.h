@@ -28,14 +28,21 @@ std::string UserPath(const Folders& folders, const std::string& path);
 std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
                                                int* exit_code);
 
+// The two halves of it, for verbs that change settings in between or compile several times.
+std::optional<LoadedPipeline> Load(const CommandLine& line, const Folders& folders, int* exit_code);
+std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Folders& folders,
+                                              LoadedPipeline loaded, int* exit_code);
+
 // Prints the error as people and scripts want it; returns `code`.
 int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code);
 // Prints `json` as the last line of stdout when the line asks for it.
 void PrintJson(const CommandLine& line, const std::string& json);
 
+int CalibrateVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);
+int SimulateVerb(const CommandLine& line, const Folders& folders);
 
 }  // namespace millrace
 

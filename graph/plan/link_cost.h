@@ -9,8 +9,8 @@
 //
 //   LinkCost cost(machine);
 //   double seconds = cost.Seconds(node.collective, graph.group_size(node.collective.group));
-#ifndef MILLRACE_GRAPH_SIM_LINK_COST_H_
-#define MILLRACE_GRAPH_SIM_LINK_COST_H_
+#ifndef MILLRACE_GRAPH_PLAN_LINK_COST_H_
+#define MILLRACE_GRAPH_PLAN_LINK_COST_H_
 
 #include <cstdint>
 
@@ -40,4 +40,4 @@ class LinkCost {
 
 }  // namespace millrace
 
-#endif  // MILLRACE_GRAPH_SIM_LINK_COST_H_
+#endif  // MILLRACE_GRAPH_PLAN_LINK_COST_H_

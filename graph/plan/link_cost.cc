@@ -1,4 +1,4 @@
-#include "graph/sim/link_cost.h"
+#include "graph/plan/link_cost.h"
 
 namespace millrace {
 

@@ -1,0 +1,194 @@
+#include "graph/sim/measure_costs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "graph/base/status.h"
+#include "graph/plan/cost_model.h"
+#include "graph/plan/cost_table.h"
+#include "graph/sim/simulate.h"
+#include "graph/verify/rank_group.h"
+
+namespace millrace {
+namespace {
+
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const size_t middle = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + middle, values.end());
+  return values[middle];
+}
+
+double Seconds(const Span& s) { return static_cast<double>(s.end_ns - s.begin_ns) * 1e-9; }
+
+// Index of the step that each span belongs to, by time.
+int StepOf(const Trace& trace, const Span& span) {
+  for (size_t i = 0; i < trace.steps.size(); ++i) {
+    if (span.end_ns <= trace.steps[i].end_ns) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+// One collective of one step: its spans on the members of one instance of its group.
+using CallKey = std::tuple<int, NodeId, int>;
+CallKey CallOf(const Trace& trace, const Span& span, const Node& node) {
+  return {StepOf(trace, span), span.node,
+          GroupInstance(*trace.plan, node.collective.group, span.rank)};
+}
+
+bool IsCall(const Node& node) { return node.is_collective && node.async != AsyncRole::kStart; }
+
+// What was seen of all nodes of one size.
+struct Seen {
+  NodeCost size;
+  std::vector<double> seconds;
+};
+
+using Interval = std::pair<double, double>;
+
+double Overlap(const Interval& a, const std::vector<Interval>& others) {
+  double sum = 0;
+  for (const Interval& b : others) {
+    sum += std::max(0.0, std::min(a.second, b.second) - std::max(a.first, b.first));
+  }
+  return sum;
+}
+
+void SetContention(const std::string& lane, const std::string& beside, double together,
+                   double longer, CostTable* table) {
+  if (together <= 0) return;
+  // Half of one thread's pace is what two threads on one core get; slower than a quarter is noise.
+  const double factor =
+      longer >= 0.75 * together ? 4 : together / (together - std::max(0.0, longer));
+  Contention* c = table->add_contention();
+  c->set_lane(lane);
+  c->set_beside(beside);
+  c->set_factor(factor);
+}
+
+}  // namespace
+
+CostTable MeasureCosts(const Trace& trace, const Machine& machine) {
+  const Graph& graph = trace.plan->graph;
+  std::map<CallKey, double> calls;  // the shortest span of the members: the last to come
+  std::map<std::string, Seen> by_size;
+  std::map<std::string, std::pair<double, double>> by_op;  // measured, analytic
+  const std::vector<double> analytic = NodeSeconds(graph, machine);
+  const auto see = [&](NodeId n, double seconds) {
+    const Node& node = graph.nodes()[n];
+    NodeCost size = SizeOfNode(graph, node);
+    Seen& seen = by_size[size.SerializeAsString()];
+    if (seen.seconds.empty()) {
+      size.set_node(node.name);
+      seen.size = size;
+    }
+    seen.seconds.push_back(seconds);
+    auto& [measured, predicted] = by_op[size.op()];
+    measured += seconds;
+    predicted += analytic[n];
+  };
+  for (const Span& span : trace.spans) {
+    const Node& node = graph.nodes()[span.node];
+    if (IsCall(node)) {
+      const auto [it, is_new] = calls.try_emplace(CallOf(trace, span, node), Seconds(span));
+      if (!is_new) it->second = std::min(it->second, Seconds(span));
+    } else if (node.async == AsyncRole::kNone) {
+      see(span.node, Seconds(span));
+    }
+  }
+  for (const auto& [call, seconds] : calls) see(std::get<1>(call), seconds);
+
+  CostTable table;
+  table.set_pipeline(trace.plan->name);
+  table.set_machine(machine.name());
+  table.set_world_size(trace.plan->world_size);
+  for (auto& [key, seen] : by_size) {
+    NodeCost* cost = table.add_node();
+    *cost = seen.size;
+    cost->set_seconds(Median(seen.seconds));
+    cost->set_samples(static_cast<int64_t>(seen.seconds.size()));
+  }
+  for (const auto& [op, sums] : by_op) {
+    if (sums.first <= 0 || sums.second <= 0) continue;
+    OpFactor* factor = table.add_op();
+    factor->set_op(op);
+    factor->set_factor(sums.first / sums.second);
+  }
+  return table;
+}
+
+absl::StatusOr<double> RestOfStep(const Trace& trace, const Machine& machine,
+                                  const CostTable& table) {
+  SimOptions options;
+  options.seconds = NodeSeconds(trace.plan->graph, machine, &table);
+  options.details = false;
+  Machine alone = machine;
+  alone.mutable_device()->set_seconds_per_step(0);
+  alone.clear_contention();
+  ASSIGN_OR_RETURN(const SimResult nodes, Simulate(*trace.plan, alone, options));
+  std::vector<double> steps;
+  for (const StepMark& s : trace.steps) {
+    steps.push_back(static_cast<double>(s.end_ns - s.begin_ns) * 1e-9);
+  }
+  return std::max(0.0, Median(steps) - nodes.step_seconds);
+}
+
+void AddContention(const Trace& trace, CostTable* table) {
+  const Graph& graph = trace.plan->graph;
+  const CostLookup lookup(*table);
+  // A collective is at work from when its last member has joined.
+  std::map<CallKey, double> joined;
+  for (const Span& span : trace.spans) {
+    const Node& node = graph.nodes()[span.node];
+    if (!IsCall(node)) continue;
+    double& begin = joined.try_emplace(CallOf(trace, span, node), 0).first->second;
+    begin = std::max(begin, static_cast<double>(span.begin_ns) * 1e-9);
+  }
+  struct Work {
+    Interval when;
+    double alone;  // seconds by the table
+  };
+  std::map<std::pair<int, int>, std::pair<std::vector<Work>, std::vector<Work>>> ranks;
+  for (const Span& span : trace.spans) {
+    const Node& node = graph.nodes()[span.node];
+    if (node.async == AsyncRole::kStart) continue;
+    const double end = static_cast<double>(span.end_ns) * 1e-9;
+    const double own_begin = static_cast<double>(span.begin_ns) * 1e-9;
+    const double unknown = std::numeric_limits<double>::quiet_NaN();
+    const double alone = lookup.Seconds(graph, node, unknown);
+    if (std::isnan(alone)) continue;
+    auto& [compute, comm] = ranks[{StepOf(trace, span), span.rank}];
+    if (IsCall(node)) {
+      if (node.async == AsyncRole::kNone) continue;  // nothing of this rank runs beside it
+      comm.push_back({{joined[CallOf(trace, span, node)], end}, alone});
+    } else {
+      compute.push_back({{own_begin, end}, alone});
+    }
+  }
+  double together = 0, compute_longer = 0, comm_longer = 0;
+  for (const auto& [key, work] : ranks) {
+    const auto add = [](const std::vector<Work>& these, const std::vector<Work>& beside,
+                        double* together, double* longer) {
+      std::vector<Interval> others;
+      for (const Work& w : beside) others.push_back(w.when);
+      for (const Work& w : these) {
+        const double both = Overlap(w.when, others);
+        if (both <= 0) continue;
+        if (together != nullptr) *together += both;
+        *longer += w.when.second - w.when.first - w.alone;
+      }
+    };
+    add(work.first, work.second, &together, &compute_longer);
+    add(work.second, work.first, nullptr, &comm_longer);
+  }
+  SetContention("compute", "comm", together, compute_longer, table);
+  SetContention("comm", "compute", together, comm_longer, table);
+}
+
+}  // namespace millrace
