@@ -15,8 +15,8 @@ namespace {
 
 // Among ready nodes the smallest goes first; the first member that differs names the rule.
 struct Key {
-  int group = 0;     // 0 collective, 1 feeds a collective, 2 other
-  double rank = 0;   // negated upward rank
+  int group = 0;     // -1 hurried, 0 collective, 1 feeds a collective, 2 other
+  double rank = 0;   // negated upward rank; of group 1 the seconds
   int32_t text = 0;  // place in the text
   NodeId node = -1;
   bool operator<(const Key& o) const {
@@ -95,8 +95,11 @@ class Scheduler {
     keys_.resize(n_);
     for (size_t i = 0; i < n_; ++i) {
       const auto n = static_cast<NodeId>(graph_.topological_order()[i]);
-      keys_[n] = {.group = GroupOf(n),
-                  .rank = options_.ladder == Ladder::kProgramOrder ? 0 : -rank[n],
+      const int group = GroupOf(n);
+      // Of what feeds collectives the quickest first, as in Johnson's rule for two machines in a row.
+      const double place = group == 1 ? seconds_[n] : -rank[n];
+      keys_[n] = {.group = group,
+                  .rank = options_.ladder == Ladder::kProgramOrder ? 0 : place,
                   .text = static_cast<int32_t>(i),
                   .node = n};
     }
@@ -115,6 +118,8 @@ class Scheduler {
 
   int GroupOf(NodeId n) const {
     const Node& node = graph_.nodes()[n];
+    const Nudge nudge = options_.nudges.empty() ? Nudge::kNone : options_.nudges[n];
+    if (nudge != Nudge::kNone) return nudge == Nudge::kHurry ? -1 : 2;
     if (node.async == AsyncRole::kStart) return 0;
     // A whole collective that something needs comes in turn with the starts, the more urgent first: behind
     // one that was started before it, it would wait for that one too.
@@ -146,6 +151,10 @@ class Scheduler {
       return best->node;
     }
     const auto second = std::next(best);
+    if (best->group < 0) {
+      reason = "shortens the step";
+      return best->node;
+    }
     if (best->group == 0) {
       reason = graph_.nodes()[best->node].async == AsyncRole::kStart ? "starts a collective early"
                                                                      : "collective before compute";

@@ -2,9 +2,11 @@
 // longest chain behind it), while the comm lanes are simulated beside it, so that "ready" means ready at that
 // moment. A ladder of rules decides between ready nodes; the rule that decided is kept as the node's reason.
 //
+//   shortens the step           the search of order_search.h wants it first
 //   starts a collective early   a start half that is ready goes first: it costs little and hides much
 //   collective before compute   a collective that is not split, when something waits for it
-//   feeds a collective          (ladder kFeedFirst) a node that a collective waits for
+//   feeds a collective          (ladder kFeedFirst) a node that a collective waits for, the quickest first: an
+//                               update whose gather then runs beside the rest of the backward pass
 //   frees memory                above half of the budget: what lessens live bytes most
 //   critical path               the longer chain behind it
 //   program order               the graph's text
@@ -30,9 +32,17 @@ enum class Ladder : uint8_t {
 };
 absl::string_view Name(Ladder ladder);
 
+// What a search says of a node beside the ladder's rules.
+enum class Nudge : uint8_t {
+  kNone,
+  kHurry,  // before all others, when it is ready
+  kYield,  // a collective: among the other nodes, by its chain, instead of first
+};
+
 struct ScheduleOptions {
   Ladder ladder = Ladder::kCriticalPath;
-  int64_t budget_bytes = 0;  // of the device tier; 0: no memory rule
+  std::vector<Nudge> nudges = {};  // per node; empty: none
+  int64_t budget_bytes = 0;        // of the device tier; 0: no memory rule
 };
 
 struct Schedule {

@@ -6,7 +6,8 @@
 //   cost_model     predicted seconds of every node
 //   lanes          which lane a node belongs to
 //   hazards        what must precede what
-//   list_schedule  the order of every lane; the best of several ladders
+//   list_schedule  the order of every lane, by a ladder of rules
+//   order_search   the best of several ladders, improved by a search that the simulator judges
 //   clocks         what surely precedes what; edges that say nothing new are dropped
 //   liveness       when each buffer is in use
 //   memory         where it lies (packing)

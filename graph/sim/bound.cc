@@ -1,8 +1,7 @@
 #include "graph/sim/bound.h"
 
 #include <algorithm>
-#include <limits>
-#include <numeric>
+#include <utility>
 
 namespace millrace {
 namespace sim_internal {
@@ -50,6 +49,40 @@ Ways FindWays(const Run& run, const std::vector<int>& order) {
   return w;
 }
 
+// Work of one lane: not before `head`, then `tail` more seconds until the step's end.
+struct Job {
+  double head, work, tail;
+};
+
+// No order of one lane's jobs is shorter than the preemptive one that always goes on with the job of the
+// longest tail (Jackson's preemptive schedule, the bound of Carlier 1982).
+double LaneBound(std::vector<Job> jobs) {
+  std::sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.head < b.head; });
+  std::vector<std::pair<double, double>> ready;  // tail, work left; a heap
+  double bound = 0, now = 0;
+  size_t next = 0;
+  while (next < jobs.size() || !ready.empty()) {
+    if (ready.empty()) now = std::max(now, jobs[next].head);
+    for (; next < jobs.size() && jobs[next].head <= now; ++next) {
+      ready.push_back({jobs[next].tail, jobs[next].work});
+      std::push_heap(ready.begin(), ready.end());
+    }
+    std::pop_heap(ready.begin(), ready.end());
+    auto [tail, left] = ready.back();
+    ready.pop_back();
+    const double until = next < jobs.size() ? jobs[next].head : now + left;
+    if (now + left <= until) {
+      now += left;
+      bound = std::max(bound, now + tail);
+    } else {
+      ready.push_back({tail, left - (until - now)});
+      std::push_heap(ready.begin(), ready.end());
+      now = until;
+    }
+  }
+  return bound;
+}
+
 // Of communication and computation that slow each other down: in a second of both, 1/a of a second of
 // computation and 1/b of communication is done, so that overlapping saves 1/a + 1/b - 1, if that is
 // anything, for as long as both last.
@@ -76,22 +109,19 @@ double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
   double bound = 0;
   for (int i : order) bound = std::max(bound, w.head[i] + run.seconds[i] + w.tail[i]);
 
-  constexpr double kFar = std::numeric_limits<double>::infinity();
   for (size_t c = 0; c < run.copies.size(); ++c) {
     const int base = static_cast<int>(c) * run.nodes;
     double wire = 0, compute = 0, comm = 0;
     for (const Lane& lane : run.copies[c].plan->lanes) {
-      double work = 0, head = kFar, tail = kFar;
+      std::vector<Job> jobs;
       for (NodeId n : lane.order) {
         const int i = base + n;
         if (run.call[i] >= 0) wire += wire_seconds[n];
         (run.call[i] >= 0 ? comm : compute) += run.seconds[i];
         if (run.seconds[i] <= 0) continue;
-        work += run.seconds[i];
-        head = std::min(head, w.head[i]);
-        tail = std::min(tail, w.tail[i]);
+        jobs.push_back({w.head[i], run.seconds[i], w.tail[i]});
       }
-      if (work > 0) bound = std::max(bound, head + work + tail);
+      bound = std::max(bound, LaneBound(std::move(jobs)));
     }
     bound = std::max({bound, wire, SharedBound(run, compute, comm)});
   }

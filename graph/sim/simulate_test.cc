@@ -275,5 +275,22 @@ TEST(SimulateTest, SpansConvertToAPredictedTrace) {
   EXPECT_EQ(trace.spans.size(), 2u);
 }
 
+// Two gathers after c cannot begin before it has ended, however early the first one was: their lane is bound from
+// there on.
+//   compute  | a 1 | b 4       |  n
+//   comm           | g 1 |       | h 3 | i 3 |
+TEST(SimulateTest, TheBoundSeesThatALanesLateWorkCannotMoveForward) {
+  TinyPlan t(2);
+  const NodeId a = t.Compute("a", 1);
+  const auto [g, g_done] = t.AsyncGather("g", 1);
+  const NodeId b = t.Compute("b", 4);
+  const auto [h, h_done] = t.AsyncGather("h", 3);
+  const auto [i, i_done] = t.AsyncGather("i", 3);
+  t.After(g, a).After(b, a).After(h, b).After(i, b);
+  const SimResult r = Simulated(t.Build());
+  EXPECT_DOUBLE_EQ(r.step_seconds, 11);
+  EXPECT_DOUBLE_EQ(r.lower_bound_seconds, 11);
+}
+
 }  // namespace
 }  // namespace millrace
