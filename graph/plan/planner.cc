@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
+#include "graph/lower/join_async.h"
 #include "graph/plan/budget.h"
 #include "graph/plan/clocks.h"
 #include "graph/plan/cost_model.h"
@@ -18,6 +20,63 @@
 #include "graph/plan/order_search.h"
 
 namespace millrace {
+namespace {
+
+// Start halves of pairs under which, in this order, next to nothing is computed: less than a hundredth of the
+// operation, or than a launch costs.
+std::vector<NodeId> UncoveredPairs(const Graph& graph, const Schedule& schedule,
+                                   const std::vector<double>& seconds) {
+  std::vector<std::pair<double, double>> computing;  // of the issue lane, in order
+  for (NodeId n : schedule.lanes[0].order) {
+    const Node& node = graph.nodes()[n];
+    if (node.is_collective) continue;
+    computing.push_back({schedule.start_time[n], schedule.start_time[n] + seconds[n]});
+  }
+  std::vector<NodeId> uncovered;
+  for (NodeId n : schedule.lanes[0].order) {
+    const Node& node = graph.nodes()[n];
+    if (node.async != AsyncRole::kStart) continue;
+    const double begin = schedule.start_time[node.partner];
+    const double end = begin + seconds[node.partner];
+    double covered = 0;
+    auto it = std::lower_bound(computing.begin(), computing.end(), std::make_pair(begin, begin));
+    if (it != computing.begin()) --it;
+    for (; it != computing.end() && it->first < end; ++it) {
+      covered += std::max(0.0, std::min(end, it->second) - std::max(begin, it->first));
+    }
+    if (covered <= std::max(0.01 * (end - begin), seconds[n])) uncovered.push_back(n);
+  }
+  return uncovered;
+}
+
+// The order of the plan's graph; the graph itself with uncovered pairs joined, when that costs neither time nor
+// memory.
+absl::StatusOr<StepOrder> OrderOf(const Machine& machine, const PlanOptions& options, Plan& plan) {
+  RankPlan& rank = plan.rank_plans.front();
+  const OrderOptions how{.budget_bytes = plan.budget_bytes[0], .ladder = options.ladder};
+  const auto order = [&]() -> absl::StatusOr<StepOrder> {
+    rank.seconds = NodeSeconds(plan.graph, machine, options.costs);
+    ASSIGN_OR_RETURN(const std::vector<Edge> dependencies, Dependencies(plan.graph));
+    return FindOrder(machine, dependencies, how, plan);
+  };
+  ASSIGN_OR_RETURN(StepOrder split, order());
+  const std::vector<NodeId> uncovered =
+      UncoveredPairs(plan.graph, split.schedule, plan.rank_plans.front().seconds);
+  if (uncovered.empty() || !options.join_uncovered) return split;
+  ASSIGN_OR_RETURN(Graph graph, JoinAsync(plan.graph, uncovered));
+  std::swap(graph, plan.graph);
+  std::vector<double> seconds = rank.seconds;
+  ASSIGN_OR_RETURN(StepOrder joined, order());
+  if (joined.seconds <= split.seconds * (1 + 1e-6) && joined.live_bytes <= split.live_bytes) {
+    return joined;
+  }
+  std::swap(graph, plan.graph);
+  rank.seconds = std::move(seconds);
+  return split;
+}
+
+}  // namespace
+
 absl::StatusOr<Plan> MakePlan(Graph graph, const Machine& machine, const PlanOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   Plan plan;
@@ -36,12 +95,7 @@ absl::StatusOr<Plan> MakePlan(Graph graph, const Machine& machine, const PlanOpt
   RankPlan& rank = plan.rank_plans.front();
   rank.ranks.resize(plan.world_size);
   std::iota(rank.ranks.begin(), rank.ranks.end(), 0);
-  rank.seconds = NodeSeconds(plan.graph, machine, options.costs);
-  absl::StatusOr<std::vector<Edge>> dependencies = Dependencies(plan.graph);
-  if (!dependencies.ok()) return Annotate(dependencies.status(), "planning ", plan.name);
-  absl::StatusOr<StepOrder> order =
-      FindOrder(machine, *dependencies,
-                {.budget_bytes = plan.budget_bytes[0], .ladder = options.ladder}, plan);
+  absl::StatusOr<StepOrder> order = OrderOf(machine, options, plan);
   if (!order.ok()) return Annotate(order.status(), "planning ", plan.name);
 
   MemoryPlan memory = PlaceBuffers(plan.graph, order->ranges);

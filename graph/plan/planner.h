@@ -36,6 +36,9 @@ struct PlanOptions {
   bool check_budget = true;
   // Measured costs; null: the analytic model. Outlives the call.
   const CostTable* costs = nullptr;
+  // Asynchronous pairs under which nothing runs become synchronous nodes of the plan's graph, where that costs
+  // no time. false: the graph stays as it is given.
+  bool join_uncovered = true;
   // Only this ladder instead of the best of all, for tests.
   std::optional<Ladder> ladder;
 };
