@@ -46,6 +46,12 @@ struct VerifyResult {
 
 VerifyResult Verify(const Plan& plan);
 
+// The names of all checks, in the order in which they are made.
+const std::vector<std::string>& CheckNames();
+
+// Raised with every check that is added or made stricter: certificates of an older verifier prove less.
+constexpr int kVerifierVersion = 2;
+
 // The certificate as text: plan, hash, one line per check, then the findings.
 std::string ToText(const VerifyResult& result, const Plan& plan);
 

@@ -32,7 +32,8 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"format", {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
       {"summary", {false, false, {"plan"}}},
       {"what", {true, false, {"export"}, {"graph", "plan"}}},
-      {"out", {true, false, {"export", "data"}}},
+      {"out", {true, false, {"export", "data", "verify"}}},
+      {"certificate", {true, false, {"run"}}},
       {"classes", {true, false, {"data"}}},
       {"train", {true, false, {"data"}}},
       {"test", {true, false, {"data"}}},
@@ -128,8 +129,10 @@ std::string Usage() {
   return R"(millrace VERB ...
 
   run PIPELINE        plan, verify, train        --dry_run --resume[=CHECKPOINT] --folder=DIR --quiet --losses
+                      --certificate=FILE: runs what FILE covers, and nothing else; without it run verifies by itself
   plan PIPELINE       memory, communication, order of the step             --show_config --summary
   verify PIPELINE     proves the plan: types, races, collectives, deadlock, memory, gradients
+                      [--out FILE: the certificate]
   simulate PIPELINE   predicted step time and where it goes
   export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
