@@ -238,19 +238,55 @@ std::string ServeRankTwice(Plan* plan, Dice* dice) {
   return absl::StrCat("rank ", rank, " has two plans");
 }
 
+namespace {
+
+// Puts a buffer where another one begins; "" when it does not fit there.
+std::string MoveBuffer(Plan* p, Dice* dice) {
+  RankPlan& rp = AnyRankPlan(p, dice);
+  const std::vector<BufferId> passing = Buffers(*p, false);
+  if (passing.size() < 2) return "";
+  const BufferId a = dice->Of(passing), b = dice->Of(passing);
+  const Buffer& moved = p->graph.buffers()[a];
+  const auto tier = static_cast<size_t>(moved.tier);
+  if (rp.offset[a] == rp.offset[b] || moved.tier != p->graph.buffers()[b].tier) return "";
+  if (rp.offset[b] + moved.bytes > rp.arena_bytes[tier]) return "";
+  rp.offset[a] = rp.offset[b];
+  return absl::StrCat("buffer ", BufferName(*p, a), " placed on ", BufferName(*p, b));
+}
+
+}  // namespace
+
 std::string OverlapBuffers(Plan* plan, Dice* dice) {
-  return UntilUnsound(plan, [&](Plan* p) {
-    RankPlan& rp = AnyRankPlan(p, dice);
-    const std::vector<BufferId> passing = Buffers(*p, false);
-    if (passing.size() < 2) return std::string();
-    const BufferId a = dice->Of(passing), b = dice->Of(passing);
-    const Buffer& moved = p->graph.buffers()[a];
-    const auto tier = static_cast<size_t>(moved.tier);
-    if (a == b || moved.tier != p->graph.buffers()[b].tier) return std::string();
-    if (rp.offset[b] + moved.bytes > rp.arena_bytes[tier]) return std::string();
-    rp.offset[a] = rp.offset[b];
-    return absl::StrCat("buffer ", BufferName(*p, a), " placed on ", BufferName(*p, b));
-  });
+  return UntilUnsound(plan, [&](Plan* p) { return MoveBuffer(p, dice); });
+}
+
+std::string Harmless(Plan* plan, Dice* dice) {
+  const int kind = dice->Below(3);
+  if (kind == 0 && plan->world_size > 1) {
+    const int rank = dice->Below(plan->world_size);
+    SplitRank(plan, rank);
+    return absl::StrCat("rank ", rank, " has a copy of its plan");
+  }
+  if (kind == 1) {
+    RankPlan& rp = AnyRankPlan(plan, dice);
+    const Oracle oracle(*plan, rp);
+    const int n = static_cast<int>(plan->graph.nodes().size());
+    for (int i = 0; i < kTries; ++i) {
+      const NodeId a = dice->Below(n), b = dice->Below(n);
+      if (!oracle.Precedes(a, b)) continue;
+      rp.edges.push_back({a, b, EdgeKind::kControl});
+      return absl::StrCat("edge ", NameOf(*plan, a), " -> ", NameOf(*plan, b), " added");
+    }
+    return "";
+  }
+  for (int i = 0; i < kTries; ++i) {
+    Plan candidate = *plan;
+    const std::string what = MoveBuffer(&candidate, dice);
+    if (what.empty() || !Sound(candidate)) continue;
+    *plan = std::move(candidate);
+    return what;
+  }
+  return "";
 }
 
 std::string OverlapPersistent(Plan* plan, Dice* dice) {
@@ -258,6 +294,7 @@ std::string OverlapPersistent(Plan* plan, Dice* dice) {
   const std::vector<BufferId> kept = Buffers(*plan, true);
   if (kept.size() < 2) return "";
   const int i = dice->Below(static_cast<int>(kept.size()) - 1);
+  if (plan->graph.buffers()[kept[i]].tier != plan->graph.buffers()[kept[i + 1]].tier) return "";
   rp.offset[kept[i]] = rp.offset[kept[i + 1]];
   return absl::StrCat(BufferName(*plan, kept[i]), " placed on ", BufferName(*plan, kept[i + 1]));
 }

@@ -71,6 +71,8 @@ std::string Misalign(Plan*, Dice*);
 std::string ExceedBudget(Plan*, Dice*);
 std::string ShrinkArena(Plan*, Dice*);
 
+std::string Harmless(Plan*, Dice*);
+
 // mutation_graph.cc: collectives, gradients, parameters.
 std::string ChangeCount(Plan*, Dice*);
 std::string ChangeDType(Plan*, Dice*);
