@@ -104,6 +104,8 @@ const Kind kKinds[] = {
     {Damage::kGradientCountedTwice, "gradient counted twice", CountGradientTwice},
     {Damage::kWrongScale, "wrong scale", ChangeScale},
     {Damage::kUpdateBeforeReduce, "update before reduce", UpdateBeforeReduce},
+    {Damage::kGradientOfStepBefore, "gradient of the step before", UseGradientOfStepBefore},
+    {Damage::kWrongDelay, "wrong delay declared", DeclareDelay},
     {Damage::kDoubleUpdate, "double update", UpdateTwice},
     {Damage::kReadWhileSharded, "parameter read while sharded", ReadShard},
     {Damage::kStaleParameter, "stale parameter gathered", GatherStale},

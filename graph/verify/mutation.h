@@ -53,6 +53,8 @@ enum class Damage : uint8_t {
   kGradientCountedTwice,
   kWrongScale,
   kUpdateBeforeReduce,
+  kGradientOfStepBefore,  // the update reads what the last step left
+  kWrongDelay,            // declares a staleness that is not so
   kDoubleUpdate,
   kReadWhileSharded,
   kStaleParameter,  // old shards gathered after the update
