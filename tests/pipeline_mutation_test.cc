@@ -55,7 +55,9 @@ std::vector<Variant> Variants() {
 uint64_t SeedFromEnvironment() {
   const char* text = std::getenv("MILLRACE_SEED");
   uint64_t seed = 1;
-  if (text != nullptr) EXPECT_TRUE(absl::SimpleAtoi(text, &seed)) << "MILLRACE_SEED=" << text;
+  if (text != nullptr) {
+    EXPECT_TRUE(absl::SimpleAtoi(text, &seed)) << "MILLRACE_SEED=" << text;
+  }
   return seed;
 }
 

@@ -9,6 +9,7 @@
 #define MILLRACE_TESTS_RANDOM_GRAPH_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "graph/ir/graph.h"
 
@@ -19,6 +20,9 @@ struct RandomGraph {
   int world_size = 1;  // 1 to 4
   int in_place = 0;    // updates in place, own shards and joins included
 };
+
+// What every node has read, by rank and node: StepContext::user points to one, with a place for every node.
+using RandomGraphDigests = std::vector<std::vector<uint64_t>>;
 
 // The operations are "blend" (any inputs, any outputs), "renew" (its first input in place), and the collectives and
 // join of the product. Kernels of blend and renew are linked with this file; every number they write is a hash of all

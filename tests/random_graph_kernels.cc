@@ -4,6 +4,7 @@
 
 #include "graph/base/random.h"
 #include "ops/kernel_registry.h"
+#include "tests/random_graph.h"
 
 namespace millrace {
 namespace {
@@ -11,8 +12,9 @@ namespace {
 class HashKernel final : public Kernel {
  public:
   explicit HashKernel(const KernelArgs& a)
-      : identity_(
-            HashCombine(static_cast<uint64_t>(a.node_id), static_cast<uint64_t>(a.rank.rank))) {
+      : rank_(a.rank.rank),
+        node_(a.node_id),
+        identity_(HashCombine(static_cast<uint64_t>(node_), static_cast<uint64_t>(rank_))) {
     for (int i = 0; i < a.inputs(); ++i) inputs_.push_back({a.In<char>(i), a.input(i).bytes()});
     for (int i = 0; i < a.outputs(); ++i) {
       outputs_.push_back({a.Out<char>(i), a.output(i).numel(), a.output(i).dtype});
@@ -29,6 +31,7 @@ class HashKernel final : public Kernel {
         h ^= h >> 29;
       }
     }
+    (*static_cast<RandomGraphDigests*>(const_cast<void*>(context.user)))[rank_][node_] = h;
     for (const Output& out : outputs_) {
       for (int64_t i = 0; i < out.numel; ++i) {
         h = h * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
@@ -53,6 +56,8 @@ class HashKernel final : public Kernel {
     int64_t numel;
     DType dtype;
   };
+  const int rank_;
+  const NodeId node_;
   const uint64_t identity_;
   std::vector<Input> inputs_;
   std::vector<Output> outputs_;

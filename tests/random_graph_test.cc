@@ -14,6 +14,8 @@
 #include "graph/base/random.h"
 #include "graph/plan/planner.h"
 #include "graph/runtime/executor.h"
+#include "graph/verify/mutation.h"
+#include "graph/verify/testing/mutation_tally.h"
 #include "graph/verify/testing/plain_planner.h"
 #include "graph/verify/verify.h"
 #include "gtest/gtest.h"
@@ -24,6 +26,15 @@ namespace {
 
 constexpr int kGraphs = 1000;
 constexpr int kSteps = 2;
+
+uint64_t BaseSeed() {
+  const char* text = std::getenv("MILLRACE_SEED");
+  uint64_t base = 1;
+  if (text != nullptr) {
+    EXPECT_TRUE(absl::SimpleAtoi(text, &base)) << "MILLRACE_SEED=" << text;
+  }
+  return base;
+}
 
 template <typename T>
 T OrFail(absl::StatusOr<T> result) {
@@ -36,7 +47,9 @@ class World {
  public:
   // Without threads: the reference executor.
   World(const Plan& plan, std::shared_ptr<ComputeThreads> threads, bool threaded_groups)
-      : plan_(plan), contexts_(plan.world_size) {
+      : plan_(plan),
+        contexts_(plan.world_size),
+        digests_(plan.world_size, std::vector<uint64_t>(plan.graph.nodes().size())) {
     for (const auto& [name, size] : plan.graph.groups()) {
       for (int first = 0; first < plan.world_size; first += size) {
         InProcessOptions options;
@@ -65,18 +78,24 @@ class World {
 
   absl::Status RunSteps() {
     for (int64_t step = 0; step < kSteps; ++step) {
-      if (absl::Status s = executor_->RunStep({step}); !s.ok()) return s;
+      if (absl::Status s = executor_->RunStep({step, &digests_}); !s.ok()) return s;
     }
     return absl::OkStatus();
   }
 
-  // The first difference, "" when there is none: of the persistent buffers, or of all arenas.
-  std::string Difference(const World& other, bool persistent_only) const {
+  // The first difference, "" when there is none: in what any node read, and in the bytes of the buffers - of all,
+  // where both worlds have the same plan, else of those that persist.
+  std::string Difference(const World& other) const {
+    const bool all = &plan_ == &other.plan_;
     for (int r = 0; r < plan_.world_size; ++r) {
+      for (size_t n = 0; n < digests_[r].size(); ++n) {
+        if (digests_[r][n] == other.digests_[r][n]) continue;
+        return absl::StrCat("rank ", r, ": what ", plan_.graph.nodes()[n].name, " read");
+      }
       for (size_t i = 0; i < plan_.graph.buffers().size(); ++i) {
         const auto b = static_cast<BufferId>(i);
         const Buffer& buffer = plan_.graph.buffers()[i];
-        if (persistent_only && !buffer.persistent) continue;
+        if (!all && !buffer.persistent) continue;
         if (std::memcmp(buffers_[r].buffer(b), other.buffers_[r].buffer(b), buffer.bytes) != 0) {
           return absl::StrCat("rank ", r, ", buffer ", buffer.name);
         }
@@ -88,6 +107,7 @@ class World {
  private:
   const Plan& plan_;
   std::vector<RankContext> contexts_;
+  RandomGraphDigests digests_;
   std::vector<std::vector<std::unique_ptr<Communicator>>> groups_;
   std::vector<RankBuffers> buffers_;
   std::unique_ptr<Executor> executor_;
@@ -134,8 +154,7 @@ Plan RandomPlan(const RandomGraph& drawn, uint64_t seed) {
 }
 
 TEST(RandomGraphTest, ThousandStepsAreAcceptedAndRunToTheReferencesBytes) {
-  uint64_t base = 1;
-  if (const char* text = std::getenv("MILLRACE_SEED")) ASSERT_TRUE(absl::SimpleAtoi(text, &base));
+  const uint64_t base = BaseSeed();
   const auto threads = OrFail(ComputeThreads::Create({0, 1, 2, 3}, nullptr));
   Totals totals;
   for (uint64_t i = 0; i < kGraphs; ++i) {
@@ -152,8 +171,8 @@ TEST(RandomGraphTest, ThousandStepsAreAcceptedAndRunToTheReferencesBytes) {
     for (World* world : {&truth, &reference, &flow_graph}) {
       ASSERT_EQ(world->RunSteps(), absl::OkStatus()) << "seed " << seed;
     }
-    ASSERT_EQ(reference.Difference(truth, /*persistent_only=*/true), "") << "seed " << seed;
-    ASSERT_EQ(flow_graph.Difference(reference, /*persistent_only=*/false), "") << "seed " << seed;
+    ASSERT_EQ(reference.Difference(truth), "") << "seed " << seed;
+    ASSERT_EQ(flow_graph.Difference(reference), "") << "seed " << seed;
   }
   std::printf(
       "%d random steps on 1, 2, 3, 4 ranks: %lld, %lld, %lld, %lld; %lld with groups in groups, "
@@ -175,6 +194,38 @@ TEST(RandomGraphTest, ThousandStepsAreAcceptedAndRunToTheReferencesBytes) {
   EXPECT_GT(totals.pairs, 3 * kGraphs);
   EXPECT_GT(totals.in_place, 3 * kGraphs);
   EXPECT_LT(totals.arena_bytes, totals.buffer_bytes * 3 / 4);
+}
+
+// The test above could not fail if what goes wrong in memory did not show in the result.
+TEST(RandomGraphTest, OverlapsThatTheVerifierRefusesShowInTheResult) {
+  int refused = 0, shown = 0;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    const RandomGraph drawn = DrawGraph(seed);
+    const Plan plain = PlainPlan(drawn.graph, drawn.world_size);
+    const auto mutant = Mutate(RandomPlan(drawn, seed), Damage::kOverlappingBuffers, seed);
+    if (!mutant.has_value()) continue;
+    EXPECT_FALSE(Verify(mutant->plan).ok) << seed << ": " << mutant->what;
+    ++refused;
+    World truth(plain, nullptr, false), damaged(mutant->plan, nullptr, false);
+    ASSERT_EQ(truth.RunSteps(), absl::OkStatus());
+    const bool ran = damaged.RunSteps().ok();  // collectives refuse some overlaps themselves
+    shown += ran && damaged.Difference(truth).empty() ? 0 : 1;
+  }
+  std::printf("%d overlaps refused, %d of them change what a node reads\n", refused, shown);
+  EXPECT_GT(refused, 100);
+  EXPECT_GT(shown, refused / 2);
+}
+
+// Groups in groups and slices meet damage that the product's own steps have no place for.
+TEST(RandomGraphTest, DamageToRandomStepsIsFound) {
+  MutationTally tally;
+  for (uint64_t i = 0; i < 200; ++i) {
+    const uint64_t seed = BaseSeed() * 200 + i;
+    tally.Break(RandomPlan(DrawGraph(seed), seed), absl::StrCat("random step ", seed), seed);
+  }
+  std::printf("%s", tally.Table().c_str());
+  EXPECT_EQ(tally.found(), tally.made());
+  EXPECT_GT(tally.made(), 2000);
 }
 
 }  // namespace

@@ -8,7 +8,8 @@
 // write must follow that write and those reads. Order is transitive, so when all neighbours are
 // ordered all pairs are; and when some pair is not, some neighbours are not. Each write merges the
 // bytes it covers into one run, so the runs stay few; of the reads only the latest of each chain is
-// kept.
+// kept. An operation's own reads are entered after its writes have been held against the reads of others: they end
+// with it, so they say nothing about what must have ended before it begins.
 //
 // One rank at a time is enough. A collective touches other ranks' memory too, but only between
 // their start and their done of the same operation (all members start before any data moves, and no
@@ -47,13 +48,21 @@ class Sweep {
 
   int64_t pairs() const { return pairs_; }
 
+  // The accesses of one operation stand together, its reads before its writes.
   void Go(const std::vector<Access>& accesses) {
     accesses_ = &accesses;
-    for (size_t i = 0; i < accesses.size(); ++i) {
-      if (accesses[i].write) {
-        Write(static_cast<int>(i));
-      } else {
-        Read(static_cast<int>(i));
+    const int n = static_cast<int>(accesses.size());
+    for (int first = 0, end = 0; first < n; first = end) {
+      while (end < n && SameOperation(accesses[first], accesses[end])) ++end;
+      for (int i = first; i < end; ++i) {
+        for (int k = first; k < i && at(i).write; ++k) CheckWithin(at(k), at(i));
+        if (!at(i).write) Read(i, /*enter=*/false);
+      }
+      for (int i = first; i < end; ++i) {
+        if (at(i).write) Write(i);
+      }
+      for (int i = first; i < end; ++i) {
+        if (!at(i).write) Read(i, /*enter=*/true);
       }
     }
   }
@@ -74,25 +83,27 @@ class Sweep {
     runs->emplace_hint(std::next(it), byte, std::move(right));
   }
 
-  void Read(int i) {
+  // Holds the read against the writes before it, or enters it where its own operation has not written.
+  void Read(int i, bool enter) {
     const Access& a = at(i);
     Runs& runs = runs_[static_cast<int>(a.tier)];
     CutAt(&runs, a.low);
     CutAt(&runs, a.high);
     auto it = runs.lower_bound(a.low);
     int64_t byte = a.low;
-    std::pair<int, int> said = {-2, -2};
+    int said = kUntouched - 1;
     while (byte < a.high) {
       if (it == runs.end() || it->first > byte) {  // never touched so far
         const int64_t high = it == runs.end() ? a.high : std::min(a.high, it->first);
         it = runs.emplace_hint(it, byte, Run{high, kUntouched, {}});
       }
       Run& run = it->second;
-      if (said.first != run.write) {
+      if (enter) {
+        if (run.write == kUntouched || !SameOperation(at(run.write), a)) AddRead(&run, i);
+      } else if (said != run.write) {
         CheckRead(i, run.write);
-        said.first = run.write;
+        said = run.write;
       }
-      AddRead(&run, i);
       byte = run.high;
       ++it;
     }
@@ -137,10 +148,7 @@ class Sweep {
   // second begins.
   bool CheckPair(int first, int second) {
     const Access &a = at(first), &b = at(second);
-    if (SameOperation(a, b)) {
-      CheckWithin(a, b);
-      return true;
-    }
+    if (SameOperation(a, b)) return true;  // CheckWithin has looked at them
     ++pairs_;
     if (before_.Precedes(a.end, b.begin)) return true;
     report_->Add(rank_, c_.node(b.node).name,
@@ -153,6 +161,7 @@ class Sweep {
   // One operation's own accesses may meet only where the graph itself says so: an update in place,
   // or a collective whose own part lies inside the whole - always within one buffer.
   void CheckWithin(const Access& a, const Access& b) {
+    if (a.tier != b.tier || a.low >= b.high || b.low >= a.high) return;
     const bool same_buffer = c_.value(a.value).buffer == c_.value(b.value).buffer;
     const bool same_bytes = a.low == b.low && a.high == b.high;
     const bool in_place =

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "graph/verify/rank_group.h"
 
 namespace millrace {
@@ -62,29 +63,35 @@ Oracle::Oracle(const Plan& plan, const RankPlan& rank_plan) : plan_(plan), rp_(r
   }
 }
 
-bool Oracle::Ordered() const {
+std::string Oracle::Disorder() const {
   const Graph& g = plan_.graph;
+  const auto wrong = [&](NodeId a, NodeId b) {
+    return Precedes(a, b)
+               ? ""
+               : absl::StrCat(g.nodes()[a].name, " need not end before ", g.nodes()[b].name);
+  };
+  std::string what;
   for (const Lane& lane : rp_.lanes) {
-    for (size_t i = 1; i < lane.order.size(); ++i) {
-      if (!Precedes(lane.order[i - 1], lane.order[i])) return false;
+    for (size_t i = 1; i < lane.order.size() && what.empty(); ++i) {
+      what = wrong(lane.order[i - 1], lane.order[i]);
     }
   }
-  for (size_t n = 0; n < g.nodes().size(); ++n) {
+  for (size_t n = 0; n < g.nodes().size() && what.empty(); ++n) {
     const Node& node = g.nodes()[n];
     const auto id = static_cast<NodeId>(n);
-    if (node.async == AsyncRole::kDone && !Precedes(node.partner, id)) return false;
+    if (node.async == AsyncRole::kDone) what = wrong(node.partner, id);
     for (NodeId from : node.control) {
-      if (!Precedes(from, id)) return false;
+      if (what.empty()) what = wrong(from, id);
     }
     for (ValueId v : node.inputs) {
       const NodeId from = g.producer(v);
-      if (from >= 0 && !Precedes(EndOf(g, from), BeginOf(g, id))) return false;
+      if (from >= 0 && what.empty()) what = wrong(EndOf(g, from), BeginOf(g, id));
     }
   }
-  return true;
+  return what;
 }
 
-bool Oracle::FreeOfRaces(int rank) const {
+std::string Oracle::Race(int rank) const {
   const Graph& g = plan_.graph;
   std::vector<Touch> touches;
   for (size_t n = 0; n < g.nodes().size(); ++n) {
@@ -107,10 +114,15 @@ bool Oracle::FreeOfRaces(int rank) const {
   for (size_t i = 0; i < touches.size(); ++i) {
     for (size_t k = i + 1; k < touches.size(); ++k) {
       if (touches[k].tier != touches[i].tier || touches[k].low >= touches[i].high) break;
-      if (!Allowed(touches[i], touches[k]) || !Allowed(touches[k], touches[i])) return false;
+      if (Allowed(touches[i], touches[k]) && Allowed(touches[k], touches[i])) continue;
+      const auto name = [&](const Touch& t) {
+        return absl::StrCat(g.nodes()[t.begin].name, t.write ? " writing " : " reading ",
+                            g.values()[t.value].name);
+      };
+      return absl::StrCat(name(touches[i]), " against ", name(touches[k]), " on rank ", rank);
     }
   }
-  return true;
+  return "";
 }
 
 // `b` writes bytes that `a` touches.
@@ -129,19 +141,20 @@ bool Oracle::Allowed(const Touch& a, const Touch& b) const {
   return Precedes(b.end, BeginOf(g, producer)) || BeginOf(g, producer) == b.begin;
 }
 
-bool Sound(const Plan& plan) {
+std::string Unsound(const Plan& plan) {
   const std::vector<Value>& values = plan.graph.values();
   const bool shards =
       std::any_of(values.begin(), values.end(), [](const Value& v) { return v.own_shard; });
   for (const RankPlan& rp : plan.rank_plans) {
     const Oracle oracle(plan, rp);
-    if (!oracle.acyclic() || !oracle.Ordered()) return false;
+    if (!oracle.acyclic()) return "a cycle";
+    if (std::string what = oracle.Disorder(); !what.empty()) return what;
     for (int rank : rp.ranks) {
-      if (!oracle.FreeOfRaces(rank)) return false;
+      if (std::string what = oracle.Race(rank); !what.empty()) return what;
       if (!shards) break;  // the same bytes on every rank
     }
   }
-  return true;
+  return "";
 }
 
 }  // namespace millrace

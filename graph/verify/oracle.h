@@ -20,11 +20,11 @@ class Oracle {
   bool acyclic() const { return acyclic_; }
   // A path of edges leads from a to b.
   bool Precedes(NodeId a, NodeId b) const { return (Row(a)[b / 64] >> (b % 64) & 1) != 0; }
-  // Lane neighbours, values, control edges and asynchronous halves are ordered by edges.
-  bool Ordered() const;
+  // Lane neighbours, values, control edges and asynchronous halves are ordered by edges. "" or what is not.
+  std::string Disorder() const;
   // For this rank: no two conflicting accesses are unordered, and the last write before each read, in every
-  // execution, is of the value read.
-  bool FreeOfRaces(int rank) const;
+  // execution, is of the value read. "" or what is not so.
+  std::string Race(int rank) const;
 
  private:
   struct Touch {
@@ -44,8 +44,8 @@ class Oracle {
   std::vector<uint64_t> reach_;  // row a, bit b: a precedes b
 };
 
-// Ordered and free of races on every rank.
-bool Sound(const Plan& plan);
+// What is wrong on any rank: a cycle, disorder, a race. "" when the plan is sound.
+std::string Unsound(const Plan& plan);
 
 }  // namespace millrace
 
