@@ -16,8 +16,9 @@
 // member's done precedes the last move), and this rank's access interval, from its start to its
 // done, covers exactly that. What overlaps a peer's access to our bytes overlaps our own.
 //
-// Ranks that share a plan differ only in where their own shards lie. The first is checked whole,
-// the others on the bytes that own shards can reach.
+// Ranks that share a plan differ only in where their own shards lie, and most of them not even in
+// what those lie on (shard_layout.h). The first is checked whole, one of each other layout on the
+// bytes that own shards can reach.
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -27,7 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "graph/verify/access.h"
 #include "graph/verify/check.h"
-#include "graph/verify/rank_group.h"
+#include "graph/verify/shard_layout.h"
 
 namespace millrace {
 namespace verify_internal {
@@ -197,47 +198,10 @@ class Sweep {
   int64_t pairs_ = 0;
 };
 
-// Only accesses to bytes that some own shard occupies on some rank.
-class ShardedBytes {
- public:
-  ShardedBytes(const Context& c, const RankPlan& plan) {
-    for (const Value& v : c.graph().values()) {
-      if (!v.own_shard || v.bytes() == 0) continue;
-      const int64_t low = plan.offset[v.buffer] + v.offset;
-      const int64_t high = low + v.bytes() * c.graph().group_size(v.group);
-      spans_[static_cast<int>(c.buffer(v.buffer).tier)].push_back({low, high});
-    }
-    for (auto& spans : spans_) {
-      std::sort(spans.begin(), spans.end());
-      std::vector<std::pair<int64_t, int64_t>> merged;
-      for (const auto& s : spans) {
-        if (!merged.empty() && s.first <= merged.back().second) {
-          merged.back().second = std::max(merged.back().second, s.second);
-        } else {
-          merged.push_back(s);
-        }
-      }
-      spans = std::move(merged);
-    }
-  }
-  bool empty() const {
-    return std::all_of(std::begin(spans_), std::end(spans_), [](auto& s) { return s.empty(); });
-  }
-  bool Touches(const Access& a) const {
-    const auto& spans = spans_[static_cast<int>(a.tier)];
-    auto it = std::upper_bound(spans.begin(), spans.end(), a.low,
-                               [](int64_t low, const auto& s) { return low < s.second; });
-    return it != spans.end() && it->first < a.high;
-  }
-
- private:
-  std::vector<std::pair<int64_t, int64_t>> spans_[kTiers];
-};
-
 }  // namespace
 
 void CheckRaces(const Context& context, Report* report) {
-  int64_t pairs = 0, total = 0;
+  int64_t pairs = 0, total = 0, layouts = 0;
   int chains = 0;
   for (const RankView& view : context.ranks) {
     const std::vector<Access> all = Accesses(context, view, view.rank);
@@ -247,25 +211,24 @@ void CheckRaces(const Context& context, Report* report) {
     total += static_cast<int64_t>(all.size());
     chains = std::max(chains, view.before->chains());
 
-    const ShardedBytes sharded(context, *view.plan);
-    if (sharded.empty() || view.plan->ranks.size() == 1) continue;
-    std::vector<Access> some;
-    for (const Access& a : all) {
-      if (sharded.Touches(a)) some.push_back(a);
-    }
-    for (size_t i = 1; i < view.plan->ranks.size() && report->ok(); ++i) {
-      const int rank = view.plan->ranks[i];
+    const std::vector<int> ranks = DistinctLayouts(context, *view.plan, all);
+    layouts += static_cast<int64_t>(ranks.size());
+    if (ranks.size() == 1) continue;
+    std::vector<Access> some = AtSharedPlaces(context, *view.plan, all);
+    for (size_t i = 1; i < ranks.size() && report->ok(); ++i) {
       for (Access& a : some) {
         if (!context.value(a.value).own_shard) continue;
-        std::tie(a.low, a.high) = ArenaRange(context, *view.plan, a.value, rank);
+        std::tie(a.low, a.high) = ArenaRange(context, *view.plan, a.value, ranks[i]);
       }
-      Sweep part(context, view, rank, report);
+      Sweep part(context, view, ranks[i], report);
       part.Go(some);
       pairs += part.pairs();
     }
   }
   report->set_facts(absl::StrCat(Grouped(pairs), " neighbouring conflicts among ", Grouped(total),
-                                 " accesses ordered over ", chains, " chains"));
+                                 " accesses ordered over ", chains, " chains; ",
+                                 context.plan->world_size, " ranks in ", layouts,
+                                 layouts == 1 ? " layout" : " layouts"));
 }
 
 }  // namespace verify_internal
