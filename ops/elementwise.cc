@@ -1,9 +1,13 @@
-// relu and relu_grad, for steps written by hand. Shapes of inputs and outputs are equal.
+// relu, relu_grad, scale and cast, for steps written by hand. Shapes of inputs and outputs are equal. (The contracts
+// of scale and cast stand in graph/ir/builtin_contracts.cc: the verifier follows gradients through them.)
 //
 //   node { name: "relu" op: "relu" input: "h" output: "a" }                              # a = max(h, 0)
 //   node { name: "relu_grad" op: "relu_grad" input: "da" input: "a" output: "dh" }       # dh = da where a > 0, else 0
+//   node { name: "unscale" op: "scale" input: "dw" output: "dw1" attr { name: "factor" f: 0.125 } }
+//   node { name: "to_bf16" op: "cast" input: "dw1" output: "dw16" attr { name: "to" s: "bf16" } }
 #include <cstdint>
 
+#include "dist/kernels.h"
 #include "graph/base/status.h"
 #include "graph/ir/op_contract.h"
 #include "ops/kernel_registry.h"
@@ -71,6 +75,63 @@ class ReluGrad final : public Kernel {
   const int64_t n_;
 };
 
+class Scale final : public Kernel {
+ public:
+  explicit Scale(const KernelArgs& a)
+      : x_(a.In<float>(0)),
+        y_(a.Out<float>(0)),
+        n_(a.input(0).numel()),
+        factor_(static_cast<float>(FloatAttr(a.node(), "factor", 1))) {}
+  absl::Status Run(const StepContext&) override {
+    for (int64_t i = 0; i < n_; ++i) y_[i] = factor_ * x_[i];
+    return absl::OkStatus();
+  }
+
+ private:
+  const float* const x_;
+  float* const y_;
+  const int64_t n_;
+  const float factor_;
+};
+
+class Cast final : public Kernel {
+ public:
+  explicit Cast(const KernelArgs& a)
+      : x_(a.In<char>(0)),
+        y_(a.Out<char>(0)),
+        n_(a.input(0).numel()),
+        from_(a.input(0).dtype),
+        to_(a.output(0).dtype) {}
+  absl::Status Run(const StepContext&) override {
+    for (int64_t i = 0; i < n_; ++i) Put(i, Get(i));
+    return absl::OkStatus();
+  }
+
+ private:
+  float Get(int64_t i) const {
+    if (from_ == DType::kF32) return reinterpret_cast<const float*>(x_)[i];
+    const uint16_t half = reinterpret_cast<const uint16_t*>(x_)[i];
+    return from_ == DType::kBF16 ? FromBF16(half) : FromF16(half);
+  }
+  void Put(int64_t i, float x) {
+    if (to_ == DType::kF32) {
+      reinterpret_cast<float*>(y_)[i] = x;
+    } else {
+      reinterpret_cast<uint16_t*>(y_)[i] = to_ == DType::kBF16 ? ToBF16(x) : ToF16(x);
+    }
+  }
+  const char* const x_;
+  char* const y_;
+  const int64_t n_;
+  const DType from_, to_;
+};
+
+REGISTER_KERNEL(scale, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  return std::make_unique<Scale>(a);
+});
+REGISTER_KERNEL(cast, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  return std::make_unique<Cast>(a);
+});
 REGISTER_KERNEL(relu, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   return std::make_unique<Relu>(a);
 });

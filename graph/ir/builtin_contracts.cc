@@ -6,6 +6,8 @@
 // operation reads a parameter's shard as if it were whole is checked for all operations alike, in
 // type_check.cc.)
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -58,6 +60,35 @@ absl::Status InferAccumulate(InferContext& c) {
                    "); expected the same sharding");
   }
   c.outputs[0].CopyTypeFrom(*c.inputs[0]);
+  return absl::OkStatus();
+}
+
+absl::Status InferScale(InferContext& c) {
+  if (c.inputs[0]->dtype != DType::kF32) {
+    return Invalid("scales '", c.inputs[0]->name, "', which is ", Name(c.inputs[0]->dtype),
+                   ", expected f32");
+  }
+  if (!std::isfinite(FloatAttr(*c.node, "factor", 1)))
+    return Invalid("has a factor that is no number");
+  c.outputs[0].CopyTypeFrom(*c.inputs[0]);
+  return absl::OkStatus();
+}
+
+absl::Status InferCast(InferContext& c) {
+  const auto floating = [](DType t) {
+    return t == DType::kF32 || t == DType::kBF16 || t == DType::kF16;
+  };
+  const std::string to = StringAttr(*c.node, "to", "f32");
+  const std::optional<DType> type = ParseDType(to);
+  if (!type.has_value() || !floating(*type)) {
+    return Invalid("casts to '", to, "', expected f32, bf16 or f16");
+  }
+  if (!floating(c.inputs[0]->dtype)) {
+    return Invalid("casts '", c.inputs[0]->name, "', which is ", Name(c.inputs[0]->dtype),
+                   ", expected f32, bf16 or f16");
+  }
+  c.outputs[0].CopyTypeFrom(*c.inputs[0]);
+  c.outputs[0].dtype = *type;
   return absl::OkStatus();
 }
 
@@ -146,6 +177,8 @@ OpCost AdamCost(const Graph& g, const Node& node) {
 
 constexpr char kStageDoc[] = "index of the model's stage";
 constexpr char kMicroBatchDoc[] = "index of the micro-batch within the step";
+constexpr char kDelayDoc[] =
+    "steps between the batch whose gradient is used and this update; the verifier checks it";
 constexpr char kBucketDoc[] = "flat bucket that is updated; -1 when the parameter is no bucket";
 
 REGISTER_OP_CONTRACT(load_batch,
@@ -191,6 +224,22 @@ REGISTER_OP_CONTRACT(accumulate, OpContract("accumulate", "total += addend")
                                      .Infer(InferAccumulate)
                                      .Cost(ReadAndWriteAll));
 
+REGISTER_OP_CONTRACT(scale,
+                     OpContract("scale", "y = factor x, as for a scaled loss and its undoing.")
+                         .In("x", "f32")
+                         .Out("y", "as x")
+                         .Attr("factor", 1.0, "what every element is multiplied by", true)
+                         .Infer(InferScale)
+                         .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(
+    cast, OpContract("cast", "The same numbers in another floating-point type, rounded to nearest.")
+              .In("x", "f32, bf16 or f16")
+              .Out("y", "the shape of x, of element type `to`")
+              .Attr("to", std::string("f32"), "f32, bf16 or f16", true)
+              .Infer(InferCast)
+              .Cost(ReadAndWriteAll));
+
 REGISTER_OP_CONTRACT(grad_norm,
                      OpContract("grad_norm",
                                 "Sum of squares of a gradient as an exact integer, so that the "
@@ -227,6 +276,7 @@ OpContract Adam(const char* name, const char* doc) {
       .OutInPlace("exp_avg", 2)
       .OutInPlace("exp_avg_sq", 3)
       .Attr("bucket", int64_t{-1}, kBucketDoc)
+      .Attr("delay", int64_t{0}, kDelayDoc)
       .Infer(InferAdam)
       .Cost(AdamCost);
 }
@@ -244,6 +294,7 @@ REGISTER_OP_CONTRACT(
              .OutInPlace("param", 0)
              .OutInPlaceOptional("momentum", 2)
              .Attr("bucket", int64_t{-1}, kBucketDoc)
+             .Attr("delay", int64_t{0}, kDelayDoc)
              .Infer(InferSgd)
              .Cost(ReadAndWriteAll));
 

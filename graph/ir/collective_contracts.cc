@@ -84,6 +84,14 @@ absl::Status InferAllGather(InferContext& c) {
 }
 
 absl::Status CheckPartial(const InferContext& c, const char* verb) {
+  for (const Value* v : c.inputs) {
+    if (v->sharding != Sharding::kPartial || v->group == GroupOf(c) ||
+        c.graph->group_size(v->group) == 1) {
+      continue;
+    }
+    return Invalid(verb, " '", v->name, "' over group '", GroupOf(c),
+                   "', but it is a partial sum over '", v->group, "'");
+  }
   if (c.graph->group_size(GroupOf(c)) == 1) return absl::OkStatus();
   for (const Value* v : c.inputs) {
     if (v->sharding != Sharding::kPartial) {

@@ -1,8 +1,10 @@
 // A collective works only when all members of the group issue the same one. Per group, the sequence
 // of (operation, dtype, count, name) in the order of the issue lane must be the same on every
 // member; and each operation's count must fit the values that it moves.
+#include <algorithm>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "graph/verify/check.h"
@@ -131,14 +133,88 @@ void CheckCount(const Context& c, NodeId n, Report* report) {
   }
 }
 
+// A collective moves one run of bytes, from its first input on, and a join names one: the inputs must be neighbours in
+// one buffer, and what lies between or behind them may be padding, but no other part of the same sum.
+void CheckRun(const Context& c, NodeId n, const std::vector<std::vector<ValueId>>& partial,
+              Report* report) {
+  const Node& node = c.node(n);
+  const CollectiveSpec& spec = node.collective;
+  if (node.inputs.empty() || n != OperationBegin(c.graph(), n)) return;
+  const Value& some = c.value(node.inputs[0]);
+  int64_t low = some.offset;
+  for (ValueId v : node.inputs) {
+    if (c.value(v).buffer != some.buffer) {
+      report->Add(-1, node.name,
+                  absl::StrCat("its inputs ", some.name, " and ", c.value(v).name,
+                               " lie in different buffers, but it takes one run of bytes"));
+      return;
+    }
+    low = std::min(low, c.value(v).offset);
+  }
+  int64_t bytes = 0;
+  if (node.is_collective) {
+    const bool scatters = spec.op == CollectiveOp::kReduceScatter;
+    bytes = spec.count * SizeOf(spec.dtype) * (scatters ? c.graph().group_size(spec.group) : 1);
+  } else {
+    if (node.outputs.size() != 1) return;
+    const Value& whole = c.value(node.outputs[0]);
+    bytes = whole.bytes();
+    if (whole.buffer != some.buffer || whole.offset != low) {
+      report->Add(-1, node.name,
+                  absl::StrCat("writes ", whole.name, " to other bytes than those of its inputs"));
+    }
+  }
+  const int64_t high = low + bytes;
+  if (!some.own_shard && high > c.buffer(some.buffer).bytes) {
+    report->Add(
+        -1, node.name,
+        absl::StrCat("takes bytes [", low, ", ", high, ") of buffer ", c.buffer(some.buffer).name,
+                     ", which has ", c.buffer(some.buffer).bytes));
+  }
+  std::vector<const Value*> inputs;
+  for (ValueId v : node.inputs) inputs.push_back(&c.value(v));
+  std::sort(inputs.begin(), inputs.end(),
+            [](const Value* a, const Value* b) { return a->offset < b->offset; });
+  const auto meet = [](const Value& a, const Value& b) {
+    return a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes();
+  };
+  for (size_t i = 1; i < inputs.size(); ++i) {
+    if (!meet(*inputs[i - 1], *inputs[i])) continue;
+    report->Add(
+        -1, node.name,
+        absl::StrCat("its inputs ", inputs[i - 1]->name, " and ", inputs[i]->name, " overlap"));
+  }
+  int64_t named = 0;
+  for (const Value* v : inputs) named += v->bytes();
+  if (named == bytes) return;  // nothing between them
+  for (ValueId other : partial[some.buffer]) {
+    const Value& v = c.value(other);
+    const bool within = v.offset < high && low < v.offset + v.bytes();
+    if (!within ||
+        std::any_of(inputs.begin(), inputs.end(), [&](const Value* in) { return meet(*in, v); })) {
+      continue;
+    }
+    report->Add(-1, node.name,
+                absl::StrCat("takes the bytes of ", v.name, ", which is not among its inputs"),
+                "nothing makes it wait for that value: add it to the inputs");
+  }
+}
+
 }  // namespace
 
 void CheckCollectives(const Context& context, Report* report) {
   int64_t compared = 0;
   CheckSequences(context, &compared, report);
+  std::vector<std::vector<ValueId>> partial(context.graph().buffers().size());  // by buffer
+  for (size_t i = 0; i < context.graph().values().size(); ++i) {
+    const Value& v = context.graph().values()[i];
+    if (v.sharding != Sharding::kPartial || v.bytes() == 0 || v.buffer < 0) continue;
+    partial[v.buffer].push_back(static_cast<ValueId>(i));
+  }
   int64_t collectives = 0;
   for (NodeId n = 0; n < context.num_nodes(); ++n) {
     const Node& node = context.node(n);
+    if (node.is_collective || node.op == "join") CheckRun(context, n, partial, report);
     if (!node.is_collective) continue;
     if (node.async != AsyncRole::kDone) ++collectives;
     CheckCount(context, n, report);

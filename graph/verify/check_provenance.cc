@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "graph/verify/provenance.h"
 
 namespace millrace {
@@ -24,7 +25,15 @@ void Provenance::Walk() {
     const auto id = static_cast<ValueId>(v);
     if (g_.producer(id) < 0 && Kind(id) == BufferKind::kParameter) parameters_[id] = {};
   }
-  for (NodeId n : g_.topological_order()) Visit(n);
+  origins_.assign(g_.values().size(), {0, c_.plan->world_size});
+  for (const auto& [v, carried] : carried_) {
+    origins_[v] = carried.origin;
+    if (carried.is_gradient) gradients_[v] = carried.gradient;
+  }
+  for (NodeId n : g_.topological_order()) {
+    Flow(n);
+    Visit(n);
+  }
   for (const auto& [norm_node, norm] : clip_norms_) CheckClipNorm(norm_node, norm);
   CheckBuckets();
   Facts();
@@ -35,7 +44,7 @@ std::string Provenance::BucketName(int k) const {
 }
 
 void Provenance::Say(const Node& node, const std::string& message, const std::string& suggestion) {
-  report_->Add(-1, node.name, message, suggestion);
+  if (report_ != nullptr) report_->Add(-1, node.name, message, suggestion);
 }
 
 void Provenance::Update(const Node& node, const std::vector<ValueId>& outputs) {
@@ -47,12 +56,14 @@ void Provenance::Update(const Node& node, const std::vector<ValueId>& outputs) {
     Say(node, absl::StrCat(k >= 0 ? BucketName(k) : c_.value(param).name,
                            " is updated a second time in this step"));
   }
-  parameters_[outputs[0]] = {parameters_[param].updates + 1};
+  const int64_t delay = IntAttr(node, "delay", 0);
+  parameters_[outputs[0]] = {parameters_[param].updates + 1, delay};
+  CheckDelay(node, grad);
   if (k >= 0 && c_.value(param).bucket != k) {
     Say(node,
         absl::StrCat("updates ", BucketName(k), " but its parameter is ", c_.value(param).name));
   }
-  gradients_used_.insert(grad);
+  gradients_used_.insert(Uncast(grad));
   bool clipped = false;
   for (ValueId v : node.inputs) clipped = clipped || coefficients_.count(v) > 0;
   if (clips_ && !clipped) Say(node, "is not clipped although the step computes a clip coefficient");
@@ -133,7 +144,7 @@ void Provenance::CheckClipNorm(NodeId n, const Norm& norm) {
 
 // Each bucket is updated, and all that the next step reads of it is new.
 void Provenance::CheckBuckets() {
-  if (!traced_) return;
+  if (!traced_ || report_ == nullptr) return;
   for (size_t k = 0; k < g_.buckets().size(); ++k) {
     if (!g_.buckets()[k].slots.empty() && updates_.count(static_cast<int>(k)) == 0) {
       report_->Add(-1, "", absl::StrCat(g_.buckets()[k].name, " is never updated"));
@@ -161,18 +172,39 @@ void Provenance::CheckBuckets() {
 }
 
 void Provenance::Facts() {
+  if (report_ == nullptr) return;
+  std::string common = c_.plan->world_size > 1 ? ", the same on all ranks" : "";
+  if (!delays_.empty()) {
+    absl::StrAppend(&common, "; every update uses gradients of delay ",
+                    absl::StrJoin(delays_, " or "));
+  }
   if (!traced_) {
     report_->set_facts(absl::StrCat("no backward nodes: ", updates_.size(),
-                                    " updates, each parameter once; gradients not traced"));
+                                    " updates, each parameter once", common));
     return;
   }
   report_->set_facts(absl::StrCat(updates_.size(), " buckets updated once, ", Grouped(terms_),
                                   " gradient terms over ", micro_batches_, " micro-batches and ",
                                   ranks_, " ranks counted once, scale 1/", ranks_ * micro_batches_,
-                                  clips_ ? ", clipped by the norm of all of them" : ""));
+                                  clips_ ? ", clipped by the norm of all of them" : "", common));
 }
 
-void CheckProvenance(const Context& context, Report* report) { Provenance(context, report).Walk(); }
+// What one step leaves is what the next one finds. Walked in silence until that changes nothing; each round either
+// reaches one step further back or is the last.
+void CheckProvenance(const Context& context, Report* report) {
+  CarriedOver carried = NothingCarried(context);
+  for (int round = 0; round < 70 && !carried.empty(); ++round) {
+    Provenance step(context, carried, nullptr);
+    step.Walk();
+    CarriedOver left = step.Left();
+    bool same = true;
+    for (const auto& [v, c] : left)
+      same = same && c.origin == carried[v].origin && c.left == carried[v].left;
+    carried = std::move(left);
+    if (same) break;
+  }
+  Provenance(context, std::move(carried), report).Walk();
+}
 
 }  // namespace verify_internal
 }  // namespace millrace

@@ -8,15 +8,17 @@
 // write must follow that write and those reads. Order is transitive, so when all neighbours are
 // ordered all pairs are; and when some pair is not, some neighbours are not. Each write merges the
 // bytes it covers into one run, so the runs stay few; of the reads only the latest of each chain is
-// kept.
+// kept. An operation's own reads are entered after its writes have been held against the reads of others: they end
+// with it, so they say nothing about what must have ended before it begins.
 //
 // One rank at a time is enough. A collective touches other ranks' memory too, but only between
 // their start and their done of the same operation (all members start before any data moves, and no
 // member's done precedes the last move), and this rank's access interval, from its start to its
 // done, covers exactly that. What overlaps a peer's access to our bytes overlaps our own.
 //
-// Ranks that share a plan differ only in where their own shards lie. The first is checked whole,
-// the others on the bytes that own shards can reach.
+// Ranks that share a plan differ only in where their own shards lie, and most of them not even in
+// what those lie on (shard_layout.h). The first is checked whole, one of each other layout on the
+// bytes that own shards can reach.
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -26,7 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "graph/verify/access.h"
 #include "graph/verify/check.h"
-#include "graph/verify/rank_group.h"
+#include "graph/verify/shard_layout.h"
 
 namespace millrace {
 namespace verify_internal {
@@ -47,13 +49,21 @@ class Sweep {
 
   int64_t pairs() const { return pairs_; }
 
+  // The accesses of one operation stand together, its reads before its writes.
   void Go(const std::vector<Access>& accesses) {
     accesses_ = &accesses;
-    for (size_t i = 0; i < accesses.size(); ++i) {
-      if (accesses[i].write) {
-        Write(static_cast<int>(i));
-      } else {
-        Read(static_cast<int>(i));
+    const int n = static_cast<int>(accesses.size());
+    for (int first = 0, end = 0; first < n; first = end) {
+      while (end < n && SameOperation(accesses[first], accesses[end])) ++end;
+      for (int i = first; i < end; ++i) {
+        for (int k = first; k < i && at(i).write; ++k) CheckWithin(at(k), at(i));
+        if (!at(i).write) Read(i, /*enter=*/false);
+      }
+      for (int i = first; i < end; ++i) {
+        if (at(i).write) Write(i);
+      }
+      for (int i = first; i < end; ++i) {
+        if (!at(i).write) Read(i, /*enter=*/true);
       }
     }
   }
@@ -74,25 +84,27 @@ class Sweep {
     runs->emplace_hint(std::next(it), byte, std::move(right));
   }
 
-  void Read(int i) {
+  // Holds the read against the writes before it, or enters it where its own operation has not written.
+  void Read(int i, bool enter) {
     const Access& a = at(i);
     Runs& runs = runs_[static_cast<int>(a.tier)];
     CutAt(&runs, a.low);
     CutAt(&runs, a.high);
     auto it = runs.lower_bound(a.low);
     int64_t byte = a.low;
-    std::pair<int, int> said = {-2, -2};
+    int said = kUntouched - 1;
     while (byte < a.high) {
       if (it == runs.end() || it->first > byte) {  // never touched so far
         const int64_t high = it == runs.end() ? a.high : std::min(a.high, it->first);
         it = runs.emplace_hint(it, byte, Run{high, kUntouched, {}});
       }
       Run& run = it->second;
-      if (said.first != run.write) {
+      if (enter) {
+        if (run.write == kUntouched || !SameOperation(at(run.write), a)) AddRead(&run, i);
+      } else if (said != run.write) {
         CheckRead(i, run.write);
-        said.first = run.write;
+        said = run.write;
       }
-      AddRead(&run, i);
       byte = run.high;
       ++it;
     }
@@ -137,10 +149,7 @@ class Sweep {
   // second begins.
   bool CheckPair(int first, int second) {
     const Access &a = at(first), &b = at(second);
-    if (SameOperation(a, b)) {
-      CheckWithin(a, b);
-      return true;
-    }
+    if (SameOperation(a, b)) return true;  // CheckWithin has looked at them
     ++pairs_;
     if (before_.Precedes(a.end, b.begin)) return true;
     report_->Add(rank_, c_.node(b.node).name,
@@ -153,6 +162,7 @@ class Sweep {
   // One operation's own accesses may meet only where the graph itself says so: an update in place,
   // or a collective whose own part lies inside the whole - always within one buffer.
   void CheckWithin(const Access& a, const Access& b) {
+    if (a.tier != b.tier || a.low >= b.high || b.low >= a.high) return;
     const bool same_buffer = c_.value(a.value).buffer == c_.value(b.value).buffer;
     const bool same_bytes = a.low == b.low && a.high == b.high;
     const bool in_place =
@@ -188,47 +198,10 @@ class Sweep {
   int64_t pairs_ = 0;
 };
 
-// Only accesses to bytes that some own shard occupies on some rank.
-class ShardedBytes {
- public:
-  ShardedBytes(const Context& c, const RankPlan& plan) {
-    for (const Value& v : c.graph().values()) {
-      if (!v.own_shard || v.bytes() == 0) continue;
-      const int64_t low = plan.offset[v.buffer] + v.offset;
-      const int64_t high = low + v.bytes() * c.graph().group_size(v.group);
-      spans_[static_cast<int>(c.buffer(v.buffer).tier)].push_back({low, high});
-    }
-    for (auto& spans : spans_) {
-      std::sort(spans.begin(), spans.end());
-      std::vector<std::pair<int64_t, int64_t>> merged;
-      for (const auto& s : spans) {
-        if (!merged.empty() && s.first <= merged.back().second) {
-          merged.back().second = std::max(merged.back().second, s.second);
-        } else {
-          merged.push_back(s);
-        }
-      }
-      spans = std::move(merged);
-    }
-  }
-  bool empty() const {
-    return std::all_of(std::begin(spans_), std::end(spans_), [](auto& s) { return s.empty(); });
-  }
-  bool Touches(const Access& a) const {
-    const auto& spans = spans_[static_cast<int>(a.tier)];
-    auto it = std::upper_bound(spans.begin(), spans.end(), a.low,
-                               [](int64_t low, const auto& s) { return low < s.second; });
-    return it != spans.end() && it->first < a.high;
-  }
-
- private:
-  std::vector<std::pair<int64_t, int64_t>> spans_[kTiers];
-};
-
 }  // namespace
 
 void CheckRaces(const Context& context, Report* report) {
-  int64_t pairs = 0, total = 0;
+  int64_t pairs = 0, total = 0, layouts = 0;
   int chains = 0;
   for (const RankView& view : context.ranks) {
     const std::vector<Access> all = Accesses(context, view, view.rank);
@@ -238,25 +211,24 @@ void CheckRaces(const Context& context, Report* report) {
     total += static_cast<int64_t>(all.size());
     chains = std::max(chains, view.before->chains());
 
-    const ShardedBytes sharded(context, *view.plan);
-    if (sharded.empty() || view.plan->ranks.size() == 1) continue;
-    std::vector<Access> some;
-    for (const Access& a : all) {
-      if (sharded.Touches(a)) some.push_back(a);
-    }
-    for (size_t i = 1; i < view.plan->ranks.size() && report->ok(); ++i) {
-      const int rank = view.plan->ranks[i];
+    const std::vector<int> ranks = DistinctLayouts(context, *view.plan, all);
+    layouts += static_cast<int64_t>(ranks.size());
+    if (ranks.size() == 1) continue;
+    std::vector<Access> some = AtSharedPlaces(context, *view.plan, all);
+    for (size_t i = 1; i < ranks.size() && report->ok(); ++i) {
       for (Access& a : some) {
         if (!context.value(a.value).own_shard) continue;
-        std::tie(a.low, a.high) = ArenaRange(context, *view.plan, a.value, rank);
+        std::tie(a.low, a.high) = ArenaRange(context, *view.plan, a.value, ranks[i]);
       }
-      Sweep part(context, view, rank, report);
+      Sweep part(context, view, ranks[i], report);
       part.Go(some);
       pairs += part.pairs();
     }
   }
   report->set_facts(absl::StrCat(Grouped(pairs), " neighbouring conflicts among ", Grouped(total),
-                                 " accesses ordered over ", chains, " chains"));
+                                 " accesses ordered over ", chains, " chains; ",
+                                 context.plan->world_size, " ranks in ", layouts,
+                                 layouts == 1 ? " layout" : " layouts"));
 }
 
 }  // namespace verify_internal

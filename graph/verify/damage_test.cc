@@ -141,6 +141,14 @@ TEST(DamageTest, UpdateWithAnUnreducedGradientIsFound) {
   EXPECT_THAT(Found(Damage::kUpdateBeforeReduce, "provenance", 0),
               HasSubstr("this rank's alone, not summed over the 2 ranks"));
 }
+TEST(DamageTest, GradientThatTheStepBeforeLeftIsFoundWithItsDelay) {
+  EXPECT_THAT(Found(Damage::kGradientOfStepBefore, "provenance"),
+              AllOf(HasSubstr("of_step_before"), HasSubstr("of delay 1")));
+}
+TEST(DamageTest, DelayThatIsDeclaredButNotSoIsFound) {
+  EXPECT_THAT(Found(Damage::kWrongDelay, "provenance"),
+              HasSubstr("holds batches of delay 0, but declares a delay of"));
+}
 TEST(DamageTest, SecondUpdateOfABucketIsFound) {
   EXPECT_THAT(Found(Damage::kDoubleUpdate, "provenance"), HasSubstr("is updated a second time"));
 }

@@ -22,10 +22,10 @@ bool EditGraph(Plan* plan, const std::function<void(GraphBuilder*)>& edit) {
 void AddDataEdges(Plan* plan, NodeId n) {
   const Graph& g = plan->graph;
   for (RankPlan& rp : plan->rank_plans) {
+    const Oracle oracle(*plan, rp);
     for (ValueId v : g.nodes()[n].inputs) {
       if (g.producer(v) < 0) continue;
       const NodeId from = EndOf(g, g.producer(v)), to = BeginOf(g, n);
-      const Oracle oracle(*plan, rp);
       if (from == to || oracle.Precedes(from, to) || oracle.Precedes(to, from)) continue;
       rp.edges.push_back({from, to, EdgeKind::kData});
     }
@@ -104,6 +104,8 @@ const Kind kKinds[] = {
     {Damage::kGradientCountedTwice, "gradient counted twice", CountGradientTwice},
     {Damage::kWrongScale, "wrong scale", ChangeScale},
     {Damage::kUpdateBeforeReduce, "update before reduce", UpdateBeforeReduce},
+    {Damage::kGradientOfStepBefore, "gradient of the step before", UseGradientOfStepBefore},
+    {Damage::kWrongDelay, "wrong delay declared", DeclareDelay},
     {Damage::kDoubleUpdate, "double update", UpdateTwice},
     {Damage::kReadWhileSharded, "parameter read while sharded", ReadShard},
     {Damage::kStaleParameter, "stale parameter gathered", GatherStale},
@@ -145,6 +147,15 @@ std::optional<Mutant> Mutate(const Plan& plan, Damage damage, uint64_t seed) {
   }
   if (mutant.what.empty()) return std::nullopt;
   mutant.plan.hash = PlanHash(mutant.plan);  // a planner that errs signs its errors
+  return mutant;
+}
+
+std::optional<Mutant> ChangeHarmlessly(const Plan& plan, uint64_t seed) {
+  Mutant mutant{plan, ""};
+  mutation_internal::Dice dice(seed);
+  mutant.what = mutation_internal::Harmless(&mutant.plan, &dice);
+  if (mutant.what.empty()) return std::nullopt;
+  mutant.plan.hash = PlanHash(mutant.plan);
   return mutant;
 }
 

@@ -53,6 +53,8 @@ enum class Damage : uint8_t {
   kGradientCountedTwice,
   kWrongScale,
   kUpdateBeforeReduce,
+  kGradientOfStepBefore,  // the update reads what the last step left
+  kWrongDelay,            // declares a staleness that is not so
   kDoubleUpdate,
   kReadWhileSharded,
   kStaleParameter,  // old shards gathered after the update
@@ -73,6 +75,10 @@ struct Mutant {
 
 // nullopt: this plan offers nothing of this kind to break. The same arguments give the same mutant.
 std::optional<Mutant> Mutate(const Plan& plan, Damage damage, uint64_t seed);
+
+// The opposite: an edge added that others imply, a buffer moved to where nothing lives meanwhile, or a rank given a
+// copy of its plan. Does no harm, so the verifier must still pass the plan. nullopt when nothing was found to change.
+std::optional<Mutant> ChangeHarmlessly(const Plan& plan, uint64_t seed);
 
 }  // namespace millrace
 

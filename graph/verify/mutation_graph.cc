@@ -161,7 +161,39 @@ std::string UpdateBeforeReduce(Plan* plan, Dice* dice) {
       partial.push_back(static_cast<ValueId>(v));
     }
   }
-  return partial.empty() ? "" : Rewire(plan, n, 1, dice->Of(partial));
+  if (!partial.empty()) return Rewire(plan, n, 1, dice->Of(partial));
+  // A step without buckets: what goes into the reduction instead of what comes out.
+  const ValueId reduced = NodeAt(*plan, n).inputs[1];
+  const NodeId from = plan->graph.producer(reduced);
+  if (from < 0 || !NodeAt(*plan, from).is_collective) return "";
+  const ValueId own = NodeAt(*plan, BeginOf(plan->graph, from)).inputs[0];
+  return ValueAt(*plan, own).numel() == ValueAt(*plan, reduced).numel() ? Rewire(plan, n, 1, own)
+                                                                        : "";
+}
+
+std::string UseGradientOfStepBefore(Plan* plan, Dice* dice) {
+  std::vector<NodeId> updates;
+  for (NodeId n : NodesWhere(plan->graph, IsUpdate)) {
+    const Value& gradient = ValueAt(*plan, NodeAt(*plan, n).inputs[1]);
+    if (plan->graph.buffers()[gradient.buffer].persistent) updates.push_back(n);
+  }
+  if (updates.empty()) return "";
+  const NodeId n = dice->Of(updates);
+  const bool done = EditGraph(plan, [&](GraphBuilder* b) {
+    Value old = b->value(b->node(n).inputs[1]);
+    old.name += "/of_step_before";
+    b->node(n).inputs[1] = b->AddValue(std::move(old));
+  });
+  return done ? absl::StrCat(NodeAt(*plan, n).name, " uses the gradient of the step before") : "";
+}
+
+std::string DeclareDelay(Plan* plan, Dice* dice) {
+  const std::vector<NodeId> updates = NodesWhere(plan->graph, IsUpdate);
+  if (updates.empty()) return "";
+  const NodeId n = dice->Of(updates);
+  const int64_t delay = IntAttr(NodeAt(*plan, n), "delay", 0) + 1 + dice->Below(3);
+  EditGraph(plan, [&](GraphBuilder* b) { b->node(n).attrs["delay"] = delay; });
+  return absl::StrCat(NodeAt(*plan, n).name, " declares a delay of ", delay);
 }
 
 std::string UpdateTwice(Plan* plan, Dice* dice) {

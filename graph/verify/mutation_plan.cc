@@ -1,5 +1,7 @@
 // Damage to a plan's edges, lanes, ranks and memory.
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,9 +29,10 @@ std::string UntilUnsound(Plan* plan, const std::function<std::string(Plan*)>& ch
   for (int i = 0; i < kTries; ++i) {
     Plan candidate = *plan;
     const std::string what = change(&candidate);
-    if (what.empty() || Sound(candidate)) continue;
+    const std::string harm = what.empty() ? "" : Unsound(candidate);
+    if (harm.empty()) continue;
     *plan = std::move(candidate);
-    return what;
+    return absl::StrCat(what, " (", harm, ")");
   }
   return "";
 }
@@ -59,6 +62,7 @@ const std::string& BufferName(const Plan& plan, BufferId b) { return plan.graph.
 std::string DropEdge(Plan* plan, Dice* dice) {
   return UntilUnsound(plan, [&](Plan* p) {
     RankPlan& rp = AnyRankPlan(p, dice);
+    if (rp.edges.empty()) return std::string();
     const Edge edge = dice->Of(rp.edges);
     EraseEdges(&rp, [&](const Edge& e) { return e.from == edge.from && e.to == edge.to; });
     return absl::StrCat("edges ", NameOf(*p, edge.from), " -> ", NameOf(*p, edge.to), " dropped");
@@ -79,6 +83,7 @@ std::string DropDoneEdges(Plan* plan, Dice* dice) {
 std::string ReverseEdge(Plan* plan, Dice* dice) {
   return UntilUnsound(plan, [&](Plan* p) {
     RankPlan& rp = AnyRankPlan(p, dice);
+    if (rp.edges.empty()) return std::string();
     Edge& edge = rp.edges[dice->Below(static_cast<int>(rp.edges.size()))];
     std::swap(edge.from, edge.to);
     return absl::StrCat("edge ", NameOf(*p, edge.to), " -> ", NameOf(*p, edge.from), " reversed");
@@ -158,7 +163,7 @@ std::string CloseCreditCycle(Plan* plan, Dice* dice) {
   RankPlan& rp = AnyRankPlan(plan, dice);
   const Oracle oracle(*plan, rp);
   const int n = static_cast<int>(plan->graph.nodes().size());
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kTries && n > 0; ++i) {
     const NodeId a = dice->Below(n), b = dice->Below(n);
     if (!oracle.Precedes(a, b)) continue;
     rp.edges.push_back({b, a, EdgeKind::kCredit});
@@ -204,10 +209,17 @@ std::string SwapCollectives(Plan* plan, Dice* dice) {
   const int rank = dice->Below(plan->world_size);
   RankPlan* rp = SplitRank(plan, rank);
   std::vector<NodeId>& order = rp->lanes[0].order;
-  std::vector<size_t> places;
+  std::map<std::string, std::vector<size_t>>
+      by_group;  // only members of one group must agree on the order
   for (size_t i = 0; i < order.size(); ++i) {
-    if (plan->graph.nodes()[order[i]].is_collective) places.push_back(i);
+    const Node& node = plan->graph.nodes()[order[i]];
+    if (node.is_collective && plan->graph.group_size(node.collective.group) > 1) {
+      by_group[node.collective.group].push_back(i);
+    }
   }
+  if (by_group.empty()) return "";
+  const std::vector<size_t>& places =
+      std::next(by_group.begin(), dice->Below(static_cast<int>(by_group.size())))->second;
   if (places.size() < 2) return "";
   const int k = dice->Below(static_cast<int>(places.size()) - 1);
   const NodeId a = order[places[k]], b = order[places[k + 1]];
@@ -238,19 +250,55 @@ std::string ServeRankTwice(Plan* plan, Dice* dice) {
   return absl::StrCat("rank ", rank, " has two plans");
 }
 
+namespace {
+
+// Puts a buffer where another one begins; "" when it does not fit there.
+std::string MoveBuffer(Plan* p, Dice* dice) {
+  RankPlan& rp = AnyRankPlan(p, dice);
+  const std::vector<BufferId> passing = Buffers(*p, false);
+  if (passing.size() < 2) return "";
+  const BufferId a = dice->Of(passing), b = dice->Of(passing);
+  const Buffer& moved = p->graph.buffers()[a];
+  const auto tier = static_cast<size_t>(moved.tier);
+  if (rp.offset[a] == rp.offset[b] || moved.tier != p->graph.buffers()[b].tier) return "";
+  if (rp.offset[b] + moved.bytes > rp.arena_bytes[tier]) return "";
+  rp.offset[a] = rp.offset[b];
+  return absl::StrCat("buffer ", BufferName(*p, a), " placed on ", BufferName(*p, b));
+}
+
+}  // namespace
+
 std::string OverlapBuffers(Plan* plan, Dice* dice) {
-  return UntilUnsound(plan, [&](Plan* p) {
-    RankPlan& rp = AnyRankPlan(p, dice);
-    const std::vector<BufferId> passing = Buffers(*p, false);
-    if (passing.size() < 2) return std::string();
-    const BufferId a = dice->Of(passing), b = dice->Of(passing);
-    const Buffer& moved = p->graph.buffers()[a];
-    const auto tier = static_cast<size_t>(moved.tier);
-    if (a == b || moved.tier != p->graph.buffers()[b].tier) return std::string();
-    if (rp.offset[b] + moved.bytes > rp.arena_bytes[tier]) return std::string();
-    rp.offset[a] = rp.offset[b];
-    return absl::StrCat("buffer ", BufferName(*p, a), " placed on ", BufferName(*p, b));
-  });
+  return UntilUnsound(plan, [&](Plan* p) { return MoveBuffer(p, dice); });
+}
+
+std::string Harmless(Plan* plan, Dice* dice) {
+  const int kind = dice->Below(3);
+  if (kind == 0 && plan->world_size > 1) {
+    const int rank = dice->Below(plan->world_size);
+    SplitRank(plan, rank);
+    return absl::StrCat("rank ", rank, " has a copy of its plan");
+  }
+  if (kind == 1) {
+    RankPlan& rp = AnyRankPlan(plan, dice);
+    const Oracle oracle(*plan, rp);
+    const int n = static_cast<int>(plan->graph.nodes().size());
+    for (int i = 0; i < kTries && n > 0; ++i) {
+      const NodeId a = dice->Below(n), b = dice->Below(n);
+      if (!oracle.Precedes(a, b)) continue;
+      rp.edges.push_back({a, b, EdgeKind::kControl});
+      return absl::StrCat("edge ", NameOf(*plan, a), " -> ", NameOf(*plan, b), " added");
+    }
+    return "";
+  }
+  for (int i = 0; i < kTries; ++i) {
+    Plan candidate = *plan;
+    const std::string what = MoveBuffer(&candidate, dice);
+    if (what.empty() || !Unsound(candidate).empty()) continue;
+    *plan = std::move(candidate);
+    return what;
+  }
+  return "";
 }
 
 std::string OverlapPersistent(Plan* plan, Dice* dice) {
@@ -258,6 +306,7 @@ std::string OverlapPersistent(Plan* plan, Dice* dice) {
   const std::vector<BufferId> kept = Buffers(*plan, true);
   if (kept.size() < 2) return "";
   const int i = dice->Below(static_cast<int>(kept.size()) - 1);
+  if (plan->graph.buffers()[kept[i]].tier != plan->graph.buffers()[kept[i + 1]].tier) return "";
   rp.offset[kept[i]] = rp.offset[kept[i + 1]];
   return absl::StrCat(BufferName(*plan, kept[i]), " placed on ", BufferName(*plan, kept[i + 1]));
 }

@@ -71,6 +71,8 @@ std::string Misalign(Plan*, Dice*);
 std::string ExceedBudget(Plan*, Dice*);
 std::string ShrinkArena(Plan*, Dice*);
 
+std::string Harmless(Plan*, Dice*);
+
 // mutation_graph.cc: collectives, gradients, parameters.
 std::string ChangeCount(Plan*, Dice*);
 std::string ChangeDType(Plan*, Dice*);
@@ -80,6 +82,8 @@ std::string DropGradient(Plan*, Dice*);
 std::string CountGradientTwice(Plan*, Dice*);
 std::string ChangeScale(Plan*, Dice*);
 std::string UpdateBeforeReduce(Plan*, Dice*);
+std::string UseGradientOfStepBefore(Plan*, Dice*);
+std::string DeclareDelay(Plan*, Dice*);
 std::string UpdateTwice(Plan*, Dice*);
 std::string ReadShard(Plan*, Dice*);
 std::string GatherStale(Plan*, Dice*);

@@ -1,5 +1,9 @@
 #include "graph/verify/oracle.h"
 
+#include <algorithm>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
 #include "graph/verify/rank_group.h"
 
 namespace millrace {
@@ -12,57 +16,82 @@ NodeId EndOf(const Graph& g, NodeId n) {
   return g.nodes()[n].async == AsyncRole::kStart ? g.nodes()[n].partner : n;
 }
 
-struct Touch {
-  NodeId begin, end;
-  ValueId value;
-  bool write;
-  int64_t low, high;
-  Tier tier;
-};
-
 }  // namespace
 
+// Rows are joined along the edges until nothing changes. In an order against the edges once is enough where there is
+// no cycle.
 Oracle::Oracle(const Plan& plan, const RankPlan& rank_plan) : plan_(plan), rp_(rank_plan) {
   const size_t n = plan.graph.nodes().size();
-  std::vector<std::vector<NodeId>> successors(n);
-  for (const Edge& e : rank_plan.edges) successors[e.from].push_back(e.to);
-  reach_.assign(n, std::vector<bool>(n, false));
-  for (size_t root = 0; root < n; ++root) {
-    std::vector<NodeId> open = successors[root];
-    while (!open.empty()) {
-      const NodeId at = open.back();
-      open.pop_back();
-      if (reach_[root][at]) continue;
-      reach_[root][at] = true;
-      open.insert(open.end(), successors[at].begin(), successors[at].end());
+  std::vector<std::vector<NodeId>> successors(n), predecessors(n);
+  std::vector<int> open(n, 0);  // successors that are not in `order` yet
+  for (const Edge& e : rank_plan.edges) {
+    successors[e.from].push_back(e.to);
+    predecessors[e.to].push_back(e.from);
+    ++open[e.from];
+  }
+  std::vector<NodeId> order;
+  for (size_t i = 0; i < n; ++i) {
+    if (open[i] == 0) order.push_back(static_cast<NodeId>(i));
+  }
+  for (size_t i = 0; i < order.size(); ++i) {
+    for (NodeId from : predecessors[order[i]]) {
+      if (--open[from] == 0) order.push_back(from);
     }
-    acyclic_ = acyclic_ && !reach_[root][root];
+  }
+  acyclic_ = order.size() == n;
+  for (size_t i = 0; i < n && !acyclic_; ++i) {
+    if (open[i] > 0) order.push_back(static_cast<NodeId>(i));  // on or before a cycle
+  }
+  words_ = (n + 63) / 64;
+  reach_.assign(n * words_, 0);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (NodeId at : order) {
+      uint64_t* row = reach_.data() + at * words_;
+      for (NodeId to : successors[at]) {
+        const uint64_t* other = Row(to);
+        for (size_t w = 0; w < words_; ++w) {
+          const uint64_t joined =
+              row[w] | other[w] |
+              (w == static_cast<size_t>(to / 64) ? uint64_t{1} << (to % 64) : 0);
+          changed = changed || joined != row[w];
+          row[w] = joined;
+        }
+      }
+    }
+    changed = changed && !acyclic_;
   }
 }
 
-bool Oracle::Ordered() const {
+std::string Oracle::Disorder() const {
   const Graph& g = plan_.graph;
+  const auto wrong = [&](NodeId a, NodeId b) {
+    return Precedes(a, b)
+               ? ""
+               : absl::StrCat(g.nodes()[a].name, " need not end before ", g.nodes()[b].name);
+  };
+  std::string what;
   for (const Lane& lane : rp_.lanes) {
-    for (size_t i = 1; i < lane.order.size(); ++i) {
-      if (!Precedes(lane.order[i - 1], lane.order[i])) return false;
+    for (size_t i = 1; i < lane.order.size() && what.empty(); ++i) {
+      what = wrong(lane.order[i - 1], lane.order[i]);
     }
   }
-  for (size_t n = 0; n < g.nodes().size(); ++n) {
+  for (size_t n = 0; n < g.nodes().size() && what.empty(); ++n) {
     const Node& node = g.nodes()[n];
     const auto id = static_cast<NodeId>(n);
-    if (node.async == AsyncRole::kDone && !Precedes(node.partner, id)) return false;
+    if (node.async == AsyncRole::kDone) what = wrong(node.partner, id);
     for (NodeId from : node.control) {
-      if (!Precedes(from, id)) return false;
+      if (what.empty()) what = wrong(from, id);
     }
     for (ValueId v : node.inputs) {
       const NodeId from = g.producer(v);
-      if (from >= 0 && !Precedes(EndOf(g, from), BeginOf(g, id))) return false;
+      if (from >= 0 && what.empty()) what = wrong(EndOf(g, from), BeginOf(g, id));
     }
   }
-  return true;
+  return what;
 }
 
-bool Oracle::FreeOfRaces(int rank) const {
+std::string Oracle::Race(int rank) const {
   const Graph& g = plan_.graph;
   std::vector<Touch> touches;
   for (size_t n = 0; n < g.nodes().size(); ++n) {
@@ -78,34 +107,54 @@ bool Oracle::FreeOfRaces(int rank) const {
       }
     }
   }
-  for (const Touch& a : touches) {
-    for (const Touch& b : touches) {
-      if (!b.write || a.tier != b.tier || a.low >= b.high || b.low >= a.high) continue;
-      if (a.begin == b.begin) {  // one operation: in place means in one buffer
-        if (g.values()[a.value].buffer != g.values()[b.value].buffer) return false;
-        continue;
-      }
-      const bool before = Precedes(a.end, b.begin), after = Precedes(b.end, a.begin);
-      if (before == after) return false;  // unordered
-      if (a.write || before || a.value == b.value) continue;
-      // b wrote other bytes before a reads: the writer of what a reads must come in between.
-      const NodeId producer = g.producer(a.value);
-      if (producer < 0) return false;
-      if (!Precedes(b.end, BeginOf(g, producer)) && BeginOf(g, producer) != b.begin) return false;
+  // Only neighbours in memory can share a byte.
+  std::sort(touches.begin(), touches.end(), [](const Touch& a, const Touch& b) {
+    return std::tie(a.tier, a.low) < std::tie(b.tier, b.low);
+  });
+  for (size_t i = 0; i < touches.size(); ++i) {
+    for (size_t k = i + 1; k < touches.size(); ++k) {
+      if (touches[k].tier != touches[i].tier || touches[k].low >= touches[i].high) break;
+      if (Allowed(touches[i], touches[k]) && Allowed(touches[k], touches[i])) continue;
+      const auto name = [&](const Touch& t) {
+        return absl::StrCat(g.nodes()[t.begin].name, t.write ? " writing " : " reading ",
+                            g.values()[t.value].name);
+      };
+      return absl::StrCat(name(touches[i]), " against ", name(touches[k]), " on rank ", rank);
     }
   }
-  return true;
+  return "";
 }
 
-bool Sound(const Plan& plan) {
+// `b` writes bytes that `a` touches.
+bool Oracle::Allowed(const Touch& a, const Touch& b) const {
+  const Graph& g = plan_.graph;
+  if (!b.write) return true;
+  if (a.begin == b.begin) {  // one operation: in place means in one buffer
+    return g.values()[a.value].buffer == g.values()[b.value].buffer;
+  }
+  const bool before = Precedes(a.end, b.begin), after = Precedes(b.end, a.begin);
+  if (before == after) return false;  // unordered
+  if (a.write || before || a.value == b.value) return true;
+  // b wrote other bytes before a reads: the writer of what a reads must come in between.
+  const NodeId producer = g.producer(a.value);
+  if (producer < 0) return false;
+  return Precedes(b.end, BeginOf(g, producer)) || BeginOf(g, producer) == b.begin;
+}
+
+std::string Unsound(const Plan& plan) {
+  const std::vector<Value>& values = plan.graph.values();
+  const bool shards =
+      std::any_of(values.begin(), values.end(), [](const Value& v) { return v.own_shard; });
   for (const RankPlan& rp : plan.rank_plans) {
     const Oracle oracle(plan, rp);
-    if (!oracle.acyclic() || !oracle.Ordered()) return false;
+    if (!oracle.acyclic()) return "a cycle";
+    if (std::string what = oracle.Disorder(); !what.empty()) return what;
     for (int rank : rp.ranks) {
-      if (!oracle.FreeOfRaces(rank)) return false;
+      if (std::string what = oracle.Race(rank); !what.empty()) return what;
+      if (!shards) break;  // the same bytes on every rank
     }
   }
-  return true;
+  return "";
 }
 
 }  // namespace millrace

@@ -4,19 +4,28 @@
 //   join(slices)                   their terms together
 //   accumulate(a, b)               a + b, term by term
 //   all_reduce, reduce_scatter     the sum over the ranks, which may be taken once
+//   scale(a)                       every term's scale times the factor: loss scaling, and its undoing
+//   cast(a)                        the same gradient, parameter or norm in another element type
 //   grad_norm, norm_sum            which gradients a norm covers
 //   adamw, adam, sgd               uses one gradient; makes the parameter's next version
 //
 // An update is right when its gradient holds each backward slice of its bucket for each micro-batch
 // once, all scaled by 1 / (ranks x micro-batches), summed over the ranks once, and clipped - if at
-// all - by a norm of exactly the gradients that the updates use. Forward and backward of the step
-// must read the parameters as they were before the update, whole, and what the next step reads must
-// be updated everywhere.
+// all - by a norm of exactly the gradients that the updates use (so after unscaling, not before).
+// Forward and backward of the step must all read one version of the parameters, whole, and what the
+// next step reads must be updated everywhere.
 //
-// Steps written by hand without backward nodes are checked for the parts that they have.
+// Beside the terms goes, for every value, its origin (provenance_flow.cc): from how many steps ago
+// the batches in it come, and over how many neighbouring ranks it is the same. A persistent value
+// that is read before the step writes it is what the step before left, one step older: an update
+// that uses such a gradient has a delay, which its node must declare (attribute `delay`). And
+// whatever is written to a parameter must be the same on all ranks, or their replicas drift apart.
+//
+// Steps written by hand without backward nodes have no terms; their origins are checked all the same.
 #ifndef MILLRACE_GRAPH_VERIFY_PROVENANCE_H_
 #define MILLRACE_GRAPH_VERIFY_PROVENANCE_H_
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
@@ -39,20 +48,45 @@ struct Gradient {
   std::map<std::pair<int, int>, Term> terms;  // by (stage, micro-batch)
 };
 
+// Of any value.
+struct Origin {
+  // Bit k: a batch of k steps ago is in it; the highest bit: of ever more steps. Parameters and optimizer
+  // states do not count, they come from all steps.
+  uint64_t ages = 0;
+  // It is the same on each block of so many neighbouring ranks; for a sharded value, the whole of the shards is.
+  int same = 1;
+  bool operator==(const Origin& o) const { return ages == o.ages && same == o.same; }
+};
+constexpr uint64_t kEverOlder = uint64_t{1} << 63;
+
+// What a step leaves in a persistent buffer, for the value as which the next step reads it.
+struct Carried {
+  Origin origin;
+  ValueId left = -1;  // the value that the step left there; -1: the one it found
+  Gradient gradient;  // of `left`, when it is one
+  bool is_gradient = false;
+};
+using CarriedOver = std::map<ValueId, Carried>;
+
 struct Norm {
   std::map<ValueId, int> gradients;  // how often each one's squares are in it
   bool gathered = false;             // from all ranks
 };
 
 struct ParameterVersion {
-  int updates = 0;  // in this step
+  int updates = 0;    // in this step
+  int64_t delay = 0;  // of the gradient that was used, as declared
 };
 
 class Provenance {
  public:
-  Provenance(const Context& c, Report* report) : c_(c), g_(c.graph()), report_(report) {}
+  // `report` may be null: then nothing is said.
+  Provenance(const Context& c, CarriedOver carried, Report* report)
+      : c_(c), g_(c.graph()), report_(report), carried_(std::move(carried)) {}
 
   void Walk();
+  // What the next step finds in the buffers that `carried` names, when this one has been walked.
+  CarriedOver Left() const;
 
  private:
   static int64_t Micro(const Node& node) { return IntAttr(node, "micro_batch", 0); }
@@ -65,6 +99,10 @@ class Provenance {
   void Accumulate(const Node& node, const std::vector<ValueId>& outputs);
   void Reduce(const Node& node, const std::vector<ValueId>& outputs);
   void Gather(const Node& node, const std::vector<ValueId>& outputs);
+  void Scale(const Node& node, const std::vector<ValueId>& outputs);
+  void Cast(const Node& node, const std::vector<ValueId>& outputs);
+  void SetGradient(const Node& node, const Gradient& gradient, const std::vector<ValueId>& outputs);
+  ValueId Uncast(ValueId v) const;
   std::string Describe(const Gradient& g) const;
   void AddTerms(const Gradient& from, Gradient* to);
 
@@ -72,6 +110,13 @@ class Provenance {
   void Stage(const Node& node, const std::vector<ValueId>& outputs);
   void CheckSlice(const Node& node, const Value& slice, int64_t stage);
   void ReadParameter(const Node& node, ValueId v);
+
+  // In provenance_flow.cc.
+  void Flow(NodeId n);
+  void CheckDelay(const Node& node, ValueId gradient);
+  bool Sharded(const Value& v) const {
+    return v.sharding == Sharding::kSharded && g_.group_size(v.group) > 1;
+  }
 
   // Is what is updated right? In check_provenance.cc.
   void Update(const Node& node, const std::vector<ValueId>& outputs);
@@ -83,6 +128,9 @@ class Provenance {
   const Context& c_;
   const Graph& g_;
   Report* const report_;
+  const CarriedOver carried_;
+  std::vector<Origin> origins_;  // by value
+  std::set<int64_t> delays_;     // of the updates
   int64_t ranks_ = 1, micro_batches_ = 1, last_stage_ = 0, terms_ = 0;
   bool traced_ = false, clips_ = false;
   std::map<ValueId, Gradient> gradients_;
@@ -91,8 +139,15 @@ class Provenance {
   std::map<ValueId, ParameterVersion> parameters_;
   std::set<ValueId> coefficients_, gradients_used_;
   std::vector<std::pair<NodeId, Norm>> clip_norms_;
+  std::map<ValueId, ValueId> uncast_;  // what a cast value was cast from
+  std::map<int, int>
+      version_read_;            // per bucket: after how many updates forward and backward read it
   std::map<int, int> updates_;  // per bucket; parameters without one under -2 - buffer
 };
+
+// The persistent values that the step reads before it writes them, parameters and optimizer states left out; each as
+// if no step had been before.
+CarriedOver NothingCarried(const Context& c);
 
 }  // namespace verify_internal
 }  // namespace millrace

@@ -33,9 +33,9 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
         (from.op != "forward" || IntAttr(from, "stage", 0) != stage)) {
       Say(node, absl::StrCat("uses what ", from.name, " saved, not its own forward"));
     }
-    if (is_backward && from.op == "backward") {
+    if (const auto it = upstream_scale_.find(v); is_backward && it != upstream_scale_.end()) {
       has_upstream = true;
-      scale = upstream_scale_[v];
+      scale = it->second;
     }
   }
   for (size_t k = 0; k < g_.buckets().size(); ++k) {
@@ -90,8 +90,14 @@ void Provenance::CheckSlice(const Node& node, const Value& slice, int64_t stage)
 
 void Provenance::ReadParameter(const Node& node, ValueId v) {
   const Value& value = c_.value(v);
-  if (parameters_[v].updates > 0) {
+  const ParameterVersion& version = parameters_[v];
+  if (version.updates > 0 && version.delay == 0) {
     Say(node, absl::StrCat("reads ", value.name, ", which this step has already updated"));
+  } else if (const auto [it, first] = version_read_.emplace(value.bucket, version.updates);
+             !first && it->second != version.updates) {
+    Say(node, absl::StrCat("reads ", value.name, version.updates > 0 ? " after" : " before",
+                           " its update, other stages of this step read it ",
+                           version.updates > 0 ? "before" : "after"));
   }
   const int64_t want = value.bucket < static_cast<int>(g_.buckets().size())
                            ? g_.buckets()[value.bucket].numel

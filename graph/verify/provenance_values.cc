@@ -18,10 +18,14 @@ void Provenance::Visit(NodeId n) {
     Accumulate(node, outputs);
   } else if (node.op == "join" || node.op == "all_reduce" || node.op == "reduce_scatter") {
     Reduce(node, outputs);
+  } else if (node.op == "scale" && !node.inputs.empty()) {
+    Scale(node, outputs);
+  } else if (node.op == "cast" && !node.inputs.empty()) {
+    Cast(node, outputs);
   } else if (node.op == "all_gather") {
     Gather(node, outputs);
   } else if (node.op == "grad_norm" && !node.inputs.empty() && !outputs.empty()) {
-    norms_[outputs[0]].gradients[node.inputs[0]] = 1;
+    norms_[outputs[0]].gradients[Uncast(node.inputs[0])] = 1;
   } else if (node.op == "norm_sum" && !outputs.empty()) {
     for (ValueId in : node.inputs) {
       for (const auto& [gradient, count] : norms_[in].gradients) {
@@ -54,6 +58,48 @@ void Provenance::Accumulate(const Node& node, const std::vector<ValueId>& output
   for (ValueId v : outputs) gradients_[v] = sum;
 }
 
+// Every term, and what a backward hands on, times the factor.
+void Provenance::Scale(const Node& node, const std::vector<ValueId>& outputs) {
+  const double factor = FloatAttr(node, "factor", 1);
+  if (const auto it = gradients_.find(node.inputs[0]); it != gradients_.end()) {
+    Gradient scaled = it->second;
+    for (auto& [key, term] : scaled.terms) term.scale *= factor;
+    SetGradient(node, scaled, outputs);
+  }
+  if (const auto it = upstream_scale_.find(node.inputs[0]); it != upstream_scale_.end()) {
+    const double scale = it->second * factor;
+    for (ValueId v : outputs) upstream_scale_[v] = scale;
+  }
+}
+
+// Another element type, the same meaning.
+void Provenance::Cast(const Node& node, const std::vector<ValueId>& outputs) {
+  const ValueId in = node.inputs[0];
+  for (ValueId v : outputs) {
+    uncast_[v] = Uncast(in);
+    if (upstream_scale_.count(in) > 0) upstream_scale_[v] = double{upstream_scale_[in]};
+    if (parameters_.count(in) > 0) parameters_[v] = ParameterVersion(parameters_[in]);
+  }
+  if (const auto it = gradients_.find(in); it != gradients_.end()) {
+    SetGradient(node, Gradient(it->second), outputs);
+  }
+}
+
+ValueId Provenance::Uncast(ValueId v) const {
+  const auto it = uncast_.find(v);
+  return it == uncast_.end() ? v : it->second;
+}
+
+void Provenance::SetGradient(const Node& node, const Gradient& gradient,
+                             const std::vector<ValueId>& outputs) {
+  for (ValueId v : outputs) {
+    gradients_[v] = gradient;
+    if (c_.value(v).bucket == gradient.bucket) continue;
+    Say(node, absl::StrCat("writes ", c_.value(v).name, " of ", BucketName(c_.value(v).bucket),
+                           " from the gradient of ", BucketName(gradient.bucket)));
+  }
+}
+
 std::string Provenance::Describe(const Gradient& g) const {
   return absl::StrCat(BucketName(g.bucket), " summed ", g.reductions, " times over the ranks");
 }
@@ -83,13 +129,7 @@ void Provenance::Reduce(const Node& node, const std::vector<ValueId>& outputs) {
   }
   if (!any) return;
   if (node.is_collective && g_.group_size(node.collective.group) > 1) ++sum.reductions;
-  for (ValueId v : outputs) {
-    gradients_[v] = sum;
-    if (c_.value(v).bucket != sum.bucket) {
-      Say(node, absl::StrCat("writes ", c_.value(v).name, " of ", BucketName(c_.value(v).bucket),
-                             " from the gradient of ", BucketName(sum.bucket)));
-    }
-  }
+  SetGradient(node, sum, outputs);
 }
 
 void Provenance::Gather(const Node& node, const std::vector<ValueId>& outputs) {

@@ -72,6 +72,13 @@ VerifyResult Verify(const Plan& plan) {
   return result;
 }
 
+const std::vector<std::string>& CheckNames() {
+  static const auto* const names =
+      new std::vector<std::string>{"structure",   "types",    "layout", "order",   "race",
+                                   "collectives", "deadlock", "memory", "credits", "provenance"};
+  return *names;
+}
+
 std::string ToText(const VerifyResult& result, const Plan& plan) {
   std::string text =
       absl::StrCat("certificate of ", plan.name, ", ", plan.world_size, " ranks, plan ", plan.hash,

@@ -13,11 +13,13 @@
 //   layout       values within buffers within arenas, aligned, persistent bytes left alone
 //   order        data, control and lane order are carried by edges; the comm lanes repeat the issue order
 //   race         conflicting accesses to the same bytes are ordered, and every reader sees its value
-//   collectives  per group, the same sequence of (operation, dtype, count, name) on every member
+//   collectives  per group, the same sequence of (operation, dtype, count, name) on every member; each takes one
+//                run of bytes and names all parts of it
 //   deadlock     the union over ranks of edges, lane order and group edges has no cycle
 //   memory       arenas within budgets, live bytes within arenas
 //   credits      a counted resource is never taken beyond its limit
-//   provenance   each update uses the mean over all ranks and micro-batches, each counted once
+//   provenance   each update uses the mean over all ranks and micro-batches, each counted once, of the step that it
+//                declares (no delay by default); what is written to parameters is the same on all ranks
 // A check whose premises have already failed is reported as not made (not ok).
 //
 // Time: about linear in nodes + edges + accesses; 1e5 nodes take less than a second or two.
@@ -45,6 +47,12 @@ struct VerifyResult {
 };
 
 VerifyResult Verify(const Plan& plan);
+
+// The names of all checks, in the order in which they are made.
+const std::vector<std::string>& CheckNames();
+
+// Raised with every check that is added or made stricter: certificates of an older verifier prove less.
+constexpr int kVerifierVersion = 2;
 
 // The certificate as text: plan, hash, one line per check, then the findings.
 std::string ToText(const VerifyResult& result, const Plan& plan);

@@ -34,7 +34,8 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"what_if", {true, false, {"simulate"}}},
       {"summary", {false, false, {"plan"}}},
       {"what", {true, false, {"export"}, {"graph", "plan"}}},
-      {"out", {true, false, {"export", "data", "calibrate"}}},
+      {"out", {true, false, {"export", "data", "calibrate", "verify"}}},
+      {"certificate", {true, false, {"run"}}},
       {"classes", {true, false, {"data"}}},
       {"train", {true, false, {"data"}}},
       {"test", {true, false, {"data"}}},
@@ -132,8 +133,10 @@ std::string Usage() {
   return R"(millrace VERB ...
 
   run PIPELINE        plan, verify, train        --dry_run --resume[=CHECKPOINT] --folder=DIR --quiet --losses
+                      --certificate=FILE: runs what FILE covers, and nothing else; without it run verifies by itself
   plan PIPELINE       memory, communication, order of the step             --show_config --summary
   verify PIPELINE     proves the plan: types, races, collectives, deadlock, memory, gradients
+                      [--out FILE: the certificate]
   simulate PIPELINE   predicted step time and where it goes    --what_if link.intra_node=0.5x,rank.1=1.2x
   calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
   export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]

@@ -6,7 +6,6 @@
 #include "data/file.h"
 #include "graph/plan/summary.h"
 #include "graph/sim/simulate.h"
-#include "graph/verify/verify.h"
 #include "pipelines/runner/trainer.h"
 #include "tools/cli/report.h"
 #include "tools/cli/verbs.h"
@@ -17,19 +16,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
   if (!c) return code;
   if (line.Has("show_config")) std::cerr << ResolvedText(c->loaded) << "\n";
-  const VerifyResult certificate = Verify(c->plan);
-  if (!certificate.ok) {
-    std::cerr << ToText(certificate, c->plan);
-    return Fail(line, absl::InvalidArgumentError("the plan has no certificate"),
-                certificate.findings, 2);
-  }
-  if (c->eval_plan) {
-    const VerifyResult evaluation = Verify(*c->eval_plan);
-    if (!evaluation.ok) {
-      return Fail(line, absl::InvalidArgumentError("the evaluation plan has no certificate"),
-                  evaluation.findings, 2);
-    }
-  }
+  const std::optional<Certificate> certificate = Certify(line, folders, *c, &code);
+  if (!certificate) return code;
   const absl::StatusOr<SimResult> predicted = Simulate(c->plan, c->machine);
   if (!predicted.ok()) return Fail(line, predicted.status(), Findings(), 2);
   const bool quiet = line.Has("quiet");
@@ -56,6 +44,9 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
   if (!trainer.ok())
     return Fail(line, trainer.status(), Findings(), ExitCode(trainer.status(), /*running=*/false));
+  const absl::Status kept = WriteFileAtomically(options.run_folder + "/certificate.textproto",
+                                                CertificateText(*certificate));
+  if (!kept.ok()) return Fail(line, kept, Findings(), 3);
   const absl::StatusOr<RunResult> result = (*trainer)->Run();
   if (!result.ok()) {
     code = Fail(line, result.status(), Findings(), ExitCode(result.status(), /*running=*/true));

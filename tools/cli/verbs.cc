@@ -20,7 +20,6 @@
 #include "graph/plan/summary.h"
 #include "graph/plan/summary_json.h"
 #include "graph/sim/simulate.h"
-#include "graph/verify/verify.h"
 #include "tools/cli/report.h"
 
 namespace millrace {
@@ -67,16 +66,6 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
                    {"global", train.micro_batch() * train.accumulation() * c->plan.world_size}};
   PrintJson(line, json.dump());
   return 0;
-}
-
-int VerifyVerb(const CommandLine& line, const Folders& folders) {
-  int code = 0;
-  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
-  if (!c) return code;
-  const VerifyResult result = Verify(c->plan);
-  std::cerr << ToText(result, c->plan);
-  PrintJson(line, VerifyJson(result, c->plan).dump());
-  return result.ok ? 0 : 2;
 }
 
 int DataVerb(const CommandLine& line, const Folders& folders) {

@@ -3,10 +3,12 @@
 #ifndef MILLRACE_TOOLS_CLI_VERBS_H_
 #define MILLRACE_TOOLS_CLI_VERBS_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "graph/base/findings.h"
+#include "graph/verify/certificate.h"
 #include "pipelines/runner/compiled.h"
 #include "tools/cli/command_line.h"
 
@@ -38,11 +40,17 @@ int Fail(const CommandLine& line, const absl::Status& status, const Findings& fi
 // Prints `json` as the last line of stdout when the line asks for it.
 void PrintJson(const CommandLine& line, const std::string& json);
 
+// What proves the pipeline's plans: the file of --certificate, which must cover them, else the verifier's own word. On
+// error has printed it and set `exit_code`.
+std::optional<Certificate> Certify(const CommandLine& line, const Folders& folders,
+                                   const CompiledPipeline& compiled, int* exit_code);
+
 int CalibrateVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);
 int SimulateVerb(const CommandLine& line, const Folders& folders);
+int VerifyVerb(const CommandLine& line, const Folders& folders);
 
 }  // namespace millrace
 
