@@ -1,0 +1,2 @@
+#include "tools/report/report.h"
+#include "gtest/gtest.h"
