@@ -46,7 +46,9 @@ function scaled(v, units, base) {
 const bytes = (v) => scaled(v, ["B", "KiB", "MiB", "GiB", "TiB"], 1024);
 const count = (v) => scaled(v, ["", "k", "M", "G", "T", "P"], 1000).trim();
 const time = (ns) => Math.abs(ns) < 1e3 ? `${Math.round(ns)} ns` : Math.abs(ns) < 1e6 ? `${digits(ns / 1e3)} µs` : Math.abs(ns) < 1e9 ? `${digits(ns / 1e6)} ms` : `${digits(ns / 1e9)} s`;
-const percent = (part, whole) => whole > 0 ? `${digits(100 * part / whole)} %` : "–";
+const percent = (part, whole) => whole > 0 ? (part > 0 && part / whole < 0.0005 ? "< 0.1 %" : `${(100 * part / whole).toFixed(1)} %`) : "–";
+// On axes, where the steps are round: "5 ms", not "5.00 ms".
+const short = (text) => text.replace(/(\.\d*?)0+(?=[ e]|$)/, "$1").replace(/\.(?=[ e]|$)/, "");
 const number = (v) => v.toLocaleString("en");
 
 // [0, 1, 2, 5] -> "0–2, 5"

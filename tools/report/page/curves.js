@@ -16,7 +16,11 @@ function curves() {
   ];
   if (evaluations.length > 0) charts.splice(1, 0, { title: "Test accuracy", y: [], points: at("top1"), pointName: "top-1", fromZero: true });
   const shown = charts.filter((c) => c.y.some((v) => v !== null) || (c.points || []).length > 0);
-  const draw = () => { $("curves").replaceChildren(); const moves = shown.map((c) => lineChart($("curves"), m.step, c, (s) => moves.forEach((move) => move(s)))); };
+  const draw = () => {
+    $("curves").replaceChildren();
+    const figures = shown.map(() => add($("curves"), "figure"));  // all, before the first asks how wide it is
+    const moves = shown.map((c, i) => lineChart(figures[i], m.step, c, (s) => moves.forEach((move) => move(s))));
+  };
   draw();
   window.addEventListener("resize", draw);
   const fold = add($("training-table"), "details");
@@ -36,8 +40,8 @@ function smoothed(y) {
 }
 
 // Draws one chart; returns what moves its cursor to a step (null: away).
-function lineChart(parent, steps, { title, y, smooth, points = [], pointName, fromZero }, hover) {
-  const figure = add(parent, "figure"), caption = add(figure, "figcaption");
+function lineChart(figure, steps, { title, y, smooth, points = [], pointName, fromZero }, hover) {
+  const caption = add(figure, "figcaption");
   add(caption, "b", {}, title);
   const value = add(caption, "span");
   const width = Math.max(280, figure.clientWidth), height = 150, left = 46, bottom = 20, top = 8;
@@ -55,7 +59,7 @@ function lineChart(parent, steps, { title, y, smooth, points = [], pointName, fr
   for (const t of ticks(low, high, 3)) {
     if (Y(t) < top - 1) continue;
     add(svg, "line", { class: "axis", x1: left, x2: width, y1: Y(t), y2: Y(t) });
-    add(svg, "text", { x: left - 6, y: Y(t) + 4, "text-anchor": "end" }, Math.abs(t) < 1e-12 ? "0" : digits(t));
+    add(svg, "text", { x: left - 6, y: Y(t) + 4, "text-anchor": "end" }, Math.abs(t) < 1e-12 ? "0" : short(digits(t)));
   }
   for (const t of ticks(first, final, 4)) if (t >= first && t <= final && Number.isInteger(t)) add(svg, "text", { x: X(t), y: height - 4, "text-anchor": "middle" }, number(t));
   const path = (values) => values.reduce((d, v, i) => v === null ? d : `${d}${d && values[i - 1] !== null ? "L" : "M"}${X(steps[i]).toFixed(1)} ${Y(v).toFixed(1)}`, "");

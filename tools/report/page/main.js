@@ -11,20 +11,20 @@ function header() {
   const s = SUMMARY, ns = (seconds) => time(seconds * 1e9);
   $("name").textContent = s.name;
   $("description").textContent = s.description || "";
+  $("plan").textContent = (`plan ${s.plan_hash}` + (s.weights_sha256 ? `, weights ${s.weights_sha256}` : ""));
   const bound = s.lower_bound_seconds > 0 ? `× ${digits(s.predicted_seconds / s.lower_bound_seconds)} of the lower bound ${ns(s.lower_bound_seconds)}` : "";
   fact("Step, predicted", ns(s.predicted_seconds), bound);
   if (s.measured_seconds) fact("Step, measured", ns(s.measured_seconds), `median of all steps, × ${digits(s.measured_seconds / s.predicted_seconds)} of the prediction`);
   const comm = s.exposed_comm_seconds + s.hidden_comm_seconds;
   fact("Communication", comm > 0 ? `${percent(s.hidden_comm_seconds, comm)} hidden` : "none",
     comm > 0 ? `${ns(s.hidden_comm_seconds)} under compute, ${ns(s.exposed_comm_seconds)} exposed${DATA.measured ? `; measured exposed ${time(DATA.measured.exposed_ns)}` : ""}` : "");
-  for (const t of s.tiers) {
+  for (const t of s.tiers.filter((t) => t.peak > 0)) {
     fact(`Peak memory, ${t.name}`, bytes(t.peak), [t.budget ? `of ${bytes(t.budget)}` : "no budget", t.measured ? (t.measured === t.peak ? "measured the same to the byte" : `measured ${bytes(t.measured)}`) : "",
       t.peak > t.bound ? `${percent(t.peak - t.bound, t.bound)} above what is alive at once` : "no gaps"].filter(Boolean).join(", "));
   }
   const good = DATA.checks.filter((c) => c.ok).length, all = DATA.checks.length;
-  if (all > 0) fact("Certificate", `${good === all ? "✓" : "✗"} ${good} of ${all} checks`, good === all ? DATA.checks.map((c) => c.name).join(", ") : `fails: ${DATA.checks.filter((c) => !c.ok).map((c) => c.name).join(", ")}`, good === all ? "good" : "bad");
+  if (all > 0) fact("Certificate", `${good === all ? "✓" : "✗"} ${good} of ${all}`, good === all ? `all checks hold: ${DATA.checks.map((c) => c.name).join(", ")}` : `fails: ${DATA.checks.filter((c) => !c.ok).map((c) => c.name).join(", ")}`, good === all ? "good" : "bad");
   fact("Machine", s.machine || "none", `${number(s.world_size)} rank${s.world_size === 1 ? "" : "s"}, ${count(s.parameters)} parameters, ${number(s.nodes)} nodes, ${count(s.flops_per_step)}FLOP a step`);
-  fact("Plan", s.plan_hash.slice(0, 8), s.plan_hash);
   for (const note of DATA.notes) add($("notes"), "li", {}, note);
   const p = DATA.predicted.groups[0], path = DATA.critical.node.length;
   $("timeline-text").textContent = `One step. ${path} spans make up the critical path: they decide how long the step is. Wheel or + and − zoom, dragging pans, the arrow keys walk from node to node; ? lists all keys.` +

@@ -39,10 +39,10 @@ function drawTier(parent, plan, curve) {
   const clip = `clip-${curve.tier}`;
   add(add(svg, "clipPath", { id: clip }), "rect", { x: LEFT, y: 0, width: width - LEFT, height });
   const unit = 1024 ** Math.floor(Math.log(high) / Math.log(1024));
-  for (const t of ticks(0, high / unit, 3)) {
+  for (const t of ticks(0, high / unit, 4)) {
     if (t * unit > high) continue;
     add(svg, "line", { class: "axis", x1: LEFT, x2: width, y1: y(t * unit), y2: y(t * unit) });
-    add(svg, "text", { x: LEFT - 8, y: y(t * unit) + 4, "text-anchor": "end" }, bytes(t * unit));
+    add(svg, "text", { x: LEFT - 8, y: y(t * unit) + 4, "text-anchor": "end" }, short(bytes(t * unit)));
   }
   const layers = add(svg, "g", { "clip-path": `url(#${clip})` });
   kinds.forEach((k, layer) => {
@@ -57,7 +57,7 @@ function drawTier(parent, plan, curve) {
   if (near) add(svg, "line", { class: "limit", x1: LEFT, x2: width, y1: y(tier.budget), y2: y(tier.budget) });
   if (tier.budget) add(svg, "text", { class: "strong", x: width, y: near ? y(tier.budget) - 4 : 11, "text-anchor": "end" }, `budget ${bytes(tier.budget)}${near ? "" : ", above the chart ↑"}`);
   for (const t of ticks(state.view[0], state.view[1], (width - LEFT) / 110)) {
-    if (x(t) >= LEFT && x(t) < width - 40) add(svg, "text", { x: x(t) + 4, y: height - 5 }, time(t));
+    if (x(t) >= LEFT && x(t) < width - 40) add(svg, "text", { x: x(t) + 4, y: height - 5 }, short(time(t)));
   }
   const cursor = add(svg, "line", { class: "cursor", y1: top - 4, y2: height - bottom, "clip-path": `url(#${clip})` });
   const list = add(figure, "div", { class: "at", "aria-live": "polite" });

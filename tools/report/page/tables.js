@@ -45,8 +45,9 @@ function nodeTable() {
     for (const r of rows.slice(0, limit)) {
       const tr = add(body, "tr", { onclick: () => selectNode(r.node), "data-node": r.node });
       for (const [key, , text] of columns) {
-        const td = add(tr, "td", { class: isText(key) ? "w" : "n" }, text(r));
+        const td = add(tr, "td", { class: isText(key) ? "w" : "n" });
         if (key === "ratio" && r.ratio !== null) ratioBar(td, r.ratio);
+        td.append(text(r));
       }
     }
     if (rows.length > limit) {

@@ -1,7 +1,6 @@
 // The timeline: a canvas, so that ten thousand spans stay quick, with the keyboard and a description for what it shows.
-const LEFT = 132, RULER = 24;
+const LEFT = 158, RULER = 26;
 const HEIGHT = { rank: 24, lane: 26, exposed: 11 };
-const DARK_TEXT = new Set(FAMILY.filter((f) => f !== "forward"));
 const lanes = $("lanes");
 let rows = [];
 
@@ -36,14 +35,14 @@ function draw() {
   lanes.width = Math.round(width * ratio);
   lanes.height = Math.round(height * ratio);
   const c = lanes.getContext("2d");
-  const paint = Object.fromEntries(["ink", "soft", "line", "back", "raised", "exposed", ...FAMILY].map((k) => [k, colour(k)]));
+  const paint = Object.fromEntries(["ink", "soft", "line", "back", "raised", "exposed", "on-forward", ...FAMILY].map((k) => [k, colour(k)]));
   const dim = Number(colour("dim")), font = getComputedStyle(document.body).fontFamily;
   c.scale(ratio, ratio);
   c.fillStyle = paint.back;
   c.fillRect(0, 0, width, height);
   c.textBaseline = "middle";
 
-  // The ruler and its lines; the ends of the step.
+  // The ruler and its lines; behind the rows the ends of the step.
   c.font = `11px ${font}`;
   for (const t of ticks(state.view[0], state.view[1], (width - LEFT) / 110)) {
     const x = Math.round(xOf(t)) + 0.5;
@@ -51,7 +50,7 @@ function draw() {
     c.fillStyle = paint.line;
     c.fillRect(x, RULER - 4, 1, height);
     c.fillStyle = paint.soft;
-    if (x < width - 40) c.fillText(time(t), x + 4, RULER / 2);
+    if (x < width - 40) c.fillText(short(time(t)), x + 4, RULER / 2);
   }
   for (const row of rows) drawRow(c, row, paint, dim, width, font);
   const ends = [["predicted", DATA.predicted.ns], ...(DATA.measured ? [["measured", measuredStep().ns]] : [])];
@@ -65,6 +64,11 @@ function draw() {
     c.lineTo(Math.round(x) + 0.5, height);
     c.stroke();
     c.setLineDash([]);
+    const label = DATA.measured ? `${name} ${time(ns)}` : `end ${time(ns)}`, room = c.measureText(label).width + 8;
+    c.fillStyle = paint.back;
+    c.fillRect(x - room, 2, room + 1, RULER - 5);
+    c.fillStyle = paint.ink;
+    c.fillText(label, x - room + 4, RULER / 2);
   }
 }
 
@@ -77,7 +81,7 @@ function drawRow(c, row, paint, dim, width, font) {
   }
   c.font = `11px ${font}`;
   c.fillStyle = paint.soft;
-  if (row.label) c.fillText(row.label, 10, row.y + row.h / 2, 64);
+  if (row.label) c.fillText(row.label, 10, row.y + row.h / 2);
   c.font = `10px ${font}`;
   c.textAlign = "right";
   if (row.kind === "lane") c.fillText(row.source.name, LEFT - 8, row.y + row.h / 2);
@@ -97,6 +101,13 @@ function drawExposed(c, row, paint) {
   for (let i = 0; i < e.length; i += 2) {
     const a = xOf(e[i]), b = Math.max(xOf(e[i + 1]), a + 1);
     if (b < LEFT || a > lanes.clientWidth) continue;
+    if (b - a < 3) {  // too narrow for hatching; fainter where it is less than a pixel
+      c.globalAlpha = Math.max(0.3, Math.min(1, xOf(e[i + 1]) - a));
+      c.fillStyle = paint.exposed;
+      c.fillRect(a, row.y + 1, b - a, row.h - 2);
+      c.globalAlpha = 1;
+      continue;
+    }
     c.save();
     c.beginPath();
     c.rect(a, row.y + 1, b - a, row.h - 2);
@@ -131,9 +142,9 @@ function drawSpans(c, row, paint, dim, font) {
     }
     if (w > 26) {
       c.font = `11px ${font}`;
-      c.fillStyle = DARK_TEXT.has(family) ? "#101418" : "#ffffff";
-      const left = Math.max(a, LEFT), label = fitting(c, n, Math.min(a + w, lanes.clientWidth) - left - 8);
-      if (label) c.fillText(label, left + 4, row.y + row.h / 2 - 1);
+      c.fillStyle = family === "forward" ? paint["on-forward"] : "#101418";
+      const left = Math.max(a, LEFT), label = fitting(c, n, Math.min(a + w, lanes.clientWidth) - left - 5);
+      if (label) c.fillText(label, left + 3, row.y + row.h / 2 - 1);
     }
     c.globalAlpha = 1;
     if (state.matches && !hidden) outline(c, a, row, w, paint.ink, 1.5);
