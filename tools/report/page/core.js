@@ -5,10 +5,14 @@ const SUMMARY = DATA.summary;
 
 // What is selected, searched and in view; parts that draw listen with on(), whoever changes it calls changed().
 const state = {
-  query: "", matches: null,  // per node: true; null: no search
-  selected: null,            // {row, at}: a row of the timeline and the place in it
-  criticalOnly: false, show: "both", step: 0, page: 0,
-  view: [0, 1],              // nanoseconds
+  query: "",
+  matches: null, // per node: true; null: no search
+  selected: null, // {row, at}: a row of the timeline and the place in it
+  criticalOnly: false,
+  show: "both",
+  step: 0,
+  page: 0,
+  view: [0, 1], // nanoseconds
 };
 const listeners = [];
 const on = (draw) => listeners.push(draw);
@@ -30,23 +34,45 @@ function add(parent, tag, attributes = {}, text) {
   return e;
 }
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name.replace(/ /g, "-")).trim();
+const colour = (name) =>
+  getComputedStyle(document.documentElement)
+    .getPropertyValue("--" + name.replace(/ /g, "-"))
+    .trim();
 
 // Three digits: 0.123, 1.23, 12.3, 123.
 function digits(v) {
   const a = Math.abs(v);
   if (a === 0) return "0";
-  return a >= 1e5 || a < 1e-3 ? v.toExponential(2) : a >= 100 ? v.toFixed(0) : a >= 10 ? v.toFixed(1) : a >= 1 ? v.toFixed(2) : v.toPrecision(3);
+  return a >= 1e5 || a < 1e-3
+    ? v.toExponential(2)
+    : a >= 100
+      ? v.toFixed(0)
+      : a >= 10
+        ? v.toFixed(1)
+        : a >= 1
+          ? v.toFixed(2)
+          : v.toPrecision(3);
 }
 function scaled(v, units, base) {
   let u = 0;
-  while (u + 1 < units.length && Math.abs(v) >= base) { v /= base; ++u; }
+  while (u + 1 < units.length && Math.abs(v) >= base) {
+    v /= base;
+    ++u;
+  }
   return (u === 0 ? String(Math.round(v)) : digits(v)) + " " + units[u];
 }
 const bytes = (v) => scaled(v, ["B", "KiB", "MiB", "GiB", "TiB"], 1024);
 const count = (v) => scaled(v, ["", "k", "M", "G", "T", "P"], 1000).trim();
-const time = (ns) => Math.abs(ns) < 1e3 ? `${Math.round(ns)} ns` : Math.abs(ns) < 1e6 ? `${digits(ns / 1e3)} µs` : Math.abs(ns) < 1e9 ? `${digits(ns / 1e6)} ms` : `${digits(ns / 1e9)} s`;
-const percent = (part, whole) => whole > 0 ? (part > 0 && part / whole < 0.0005 ? "< 0.1 %" : `${(100 * part / whole).toFixed(1)} %`) : "–";
+const time = (ns) =>
+  Math.abs(ns) < 1e3
+    ? `${Math.round(ns)} ns`
+    : Math.abs(ns) < 1e6
+      ? `${digits(ns / 1e3)} µs`
+      : Math.abs(ns) < 1e9
+        ? `${digits(ns / 1e6)} ms`
+        : `${digits(ns / 1e9)} s`;
+const percent = (part, whole) =>
+  whole > 0 ? (part > 0 && part / whole < 0.0005 ? "< 0.1 %" : `${((100 * part) / whole).toFixed(1)} %`) : "–";
 // On axes, where the steps are round: "5 ms", not "5.00 ms".
 const short = (text) => text.replace(/(\.\d*?)0+(?=[ e]|$)/, "$1").replace(/\.(?=[ e]|$)/, "");
 const number = (v) => v.toLocaleString("en");
@@ -64,7 +90,7 @@ function ranges(list) {
 }
 
 // An asynchronous operation is shown under its own name where it runs, not its half's.
-const nodeName = (n) => NODES.role[n] === 2 ? NODES.name[n].replace(/\.done$/, "") : NODES.name[n];
+const nodeName = (n) => (NODES.role[n] === 2 ? NODES.name[n].replace(/\.done$/, "") : NODES.name[n]);
 
 // Round steps for an axis over [low, high].
 function ticks(low, high, wanted) {

@@ -1,19 +1,34 @@
 // The timeline's rows: one per rank, lane and source (predicted, measured), and what is to be said of a span.
 const FAMILY = NODES.families;
 const RANKS_SHOWN = 4;
-const EDGE = ["it reads the result", "the graph asks for this order", "the memory it writes was in use until then", "before it in the lane", "which issued it", "which gave the credit back"];
-
-const critical = new Set();  // "rank node"
-DATA.critical.node.forEach((n, i) => critical.add(`${DATA.critical.rank[i]} ${n}`));
+const EDGE = [
+  "it reads the result",
+  "the graph asks for this order",
+  "the memory it writes was in use until then",
+  "before it in the lane",
+  "which issued it",
+  "which gave the credit back",
+];
 
 const planOfGroup = (group) => DATA.plans[group.plan];
 const groupOfRank = (rank) => DATA.predicted.groups.find((g) => g.ranks.includes(rank));
+
+// Per group its nodes on the critical path, whichever of its ranks they are on.
+DATA.predicted.groups.forEach((g) => (g.critical = new Set()));
+DATA.critical.node.forEach((n, i) => {
+  const group = groupOfRank(DATA.critical.rank[i]);
+  if (group) group.critical.add(n);
+});
 const measuredStep = () => DATA.measured && DATA.measured.steps[state.step];
 
 // What may be shown: the measured ranks one by one, or, before a run, ranks that do the same as one.
 const ITEMS = DATA.measured
   ? DATA.measured.steps[0].ranks.map((m) => ({ label: `rank ${m.rank}`, rank: m.rank, group: groupOfRank(m.rank) }))
-  : DATA.predicted.groups.map((g) => ({ label: g.ranks.length > 1 ? `ranks ${ranges(g.ranks)}, alike` : `rank ${g.ranks[0]}`, rank: g.ranks[0], group: g }));
+  : DATA.predicted.groups.map((g) => ({
+      label: g.ranks.length > 1 ? `ranks ${ranges(g.ranks)}, alike` : `rank ${g.ranks[0]}`,
+      rank: g.ranks[0],
+      group: g,
+    }));
 
 // Spans of one lane in order of begin, as indices into the columns.
 function ofLane(spans, lane) {
@@ -31,34 +46,62 @@ function makeRows() {
     const group = item.group;
     if (!group) continue;
     const sources = [];
-    if (state.show !== "measured" || !measured) sources.push({ name: "predicted", spans: group.spans, exposed: group.exposed });
-    if (state.show !== "predicted" && measured) sources.push({ name: "measured", spans: measured.spans, exposed: measured.exposed });
-    planOfGroup(group).lanes.forEach((lane, l) => sources.forEach((source, s) =>
-      rows.push({ kind: "lane", label: s === 0 ? lane.name : "", source, item, group, lane: l, laneName: lane.name, order: ofLane(source.spans, l) })));
+    if (state.show !== "measured" || !measured)
+      sources.push({ name: "predicted", spans: group.spans, exposed: group.exposed });
+    if (state.show !== "predicted" && measured)
+      sources.push({ name: "measured", spans: measured.spans, exposed: measured.exposed });
+    planOfGroup(group).lanes.forEach((lane, l) =>
+      sources.forEach((source, s) =>
+        rows.push({
+          kind: "lane",
+          label: s === 0 ? lane.name : "",
+          source,
+          item,
+          group,
+          lane: l,
+          laneName: lane.name,
+          order: ofLane(source.spans, l),
+        }),
+      ),
+    );
     sources.forEach((source, s) => rows.push({ kind: "exposed", label: s === 0 ? "exposed comm." : "", source, item }));
   }
   return rows;
 }
 
-const isCritical = (row, i) => row.source.name === "predicted" && row.group.ranks.some((rank) => critical.has(`${rank} ${row.source.spans.node[i]}`));
+const isCritical = (row, i) => row.source.name === "predicted" && row.group.critical.has(row.source.spans.node[i]);
 
 function indexOfNode(spans, node) {
-  if (!spans.at) { spans.at = new Map(); spans.node.forEach((n, i) => spans.at.set(n, i)); }
+  if (!spans.at) {
+    spans.at = new Map();
+    spans.node.forEach((n, i) => spans.at.set(n, i));
+  }
   return spans.at.get(node);
 }
 
 // Writes all there is to know about a span into `parent`.
 function describe(parent, row, i) {
-  const s = row.source.spans, n = s.node[i], plan = planOfGroup(row.group);
+  const s = row.source.spans;
+  const n = s.node[i];
+  const plan = planOfGroup(row.group);
   add(parent, "strong", {}, nodeName(n));
   const list = add(parent, "dl", { class: "facts-of" });
   const role = ["", "issues ", "completes "][NODES.role[n]];
-  definition(list, "Operation", role + NODES.ops[NODES.op[n]] + (NODES.stage[n] >= 0 ? `, stage ${NODES.stage[n]}` : ""));
+  definition(
+    list,
+    "Operation",
+    role + NODES.ops[NODES.op[n]] + (NODES.stage[n] >= 0 ? `, stage ${NODES.stage[n]}` : ""),
+  );
   definition(list, "Where", `${row.item.label}, ${row.laneName}, ${row.source.name}`);
   definition(list, "Begins", `${time(s.begin[i])} after the step's start`);
   definition(list, "Takes", time(s.ns[i]) + compared(row, n, s.ns[i]));
   if (NODES.bytes[n] > 0) definition(list, "Bytes", bytes(NODES.bytes[n]));
-  if (NODES.flops[n] > 0) definition(list, "FLOPs", count(NODES.flops[n]) + (s.ns[i] > 0 ? `, ${count(NODES.flops[n] / s.ns[i] * 1e9)}FLOP/s` : ""));
+  if (NODES.flops[n] > 0)
+    definition(
+      list,
+      "FLOPs",
+      count(NODES.flops[n]) + (s.ns[i] > 0 ? `, ${count((NODES.flops[n] / s.ns[i]) * 1e9)}FLOP/s` : ""),
+    );
   if (plan.reasons) definition(list, "Stands here", plan.reasons[plan.reason[n]]);
   if (s.cause[i] >= 0) definition(list, "Waited for", `${NODES.name[s.cause[i]]} (${EDGE[s.edge[i]]})`);
   if (s.wait[i] > 0) definition(list, "Ready before", time(s.wait[i]));
@@ -80,8 +123,12 @@ function compared(row, node, ns) {
 function search(query) {
   state.query = query.trim().toLowerCase();
   const words = state.query.split(/\s+/);
-  state.matches = state.query === "" ? null
-    : NODES.name.map((name, n) => words.every((w) => name.toLowerCase().includes(w) || NODES.ops[NODES.op[n]].toLowerCase().includes(w)));
+  state.matches =
+    state.query === ""
+      ? null
+      : NODES.name.map((name, n) =>
+          words.every((w) => name.toLowerCase().includes(w) || NODES.ops[NODES.op[n]].toLowerCase().includes(w)),
+        );
   const found = state.matches ? state.matches.filter(Boolean).length : 0;
   $("found").textContent = state.matches ? `${found} node${found === 1 ? "" : "s"}` : "";
   changed("search");
