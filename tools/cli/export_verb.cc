@@ -4,6 +4,7 @@
 #include <map>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "data/file.h"
 #include "graph/ir/text.h"
 #include "graph/plan/text.h"
@@ -37,6 +38,10 @@ std::string GraphText(const CompiledPipeline& c) {
 absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipeline& c) {
   const std::string format = line.Get("format", "text");
   const bool plan = line.Get("what", "plan") == "plan";
+  if (line.Has("what") && format != "text" && format != "dot") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--what changes nothing with --format ", format, ", which shows the plan"));
+  }
   if (format == "text") return plan ? PlanText(c.plan) : GraphText(c);
   if (format == "json") return PlanJson(c.plan);
   if (format == "dot") return plan ? PlanDot(c.plan) : GraphDot(c.plan.graph);
