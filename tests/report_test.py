@@ -42,6 +42,12 @@ setTimeout(() => {
   out.filtered = [...$("nodes-table").querySelectorAll("tbody tr")].map((tr) => tr.cells[0].textContent);
   press("Enter", $("search")); out.match = named();
   press("?", (lanes.focus(), lanes)); out.help = $("help").open; $("help").close();
+  press("c"); out.critical = $("critical").getAttribute("aria-pressed");
+  const lane = rows.find((r) => r.kind === "lane" && r.source.name === "measured");
+  if (lane) {
+    const s = lane.source.spans, last = s.node.reduce((best, _, i) => s.begin[i] + s.ns[i] > s.begin[best] + s.ns[best] ? i : best, 0);
+    out.path = [isCritical(lane, last), isCritical(lane, indexOfNode(s, s.cause[last]))];
+  }
   const theme = document.documentElement.dataset.theme;
   press("d"); out.switched = document.documentElement.dataset.theme !== theme;
   press("Escape"); out.cleared = $("search").value + $("found").textContent + $("details").textContent;
@@ -173,6 +179,7 @@ class ReportTest(MillraceTest):
         self.assertEqual((seen["found"], seen["filtered"], seen["match"]), ("1 node", ["forward/layers.1/0"], "forward/layers.1/0"))
         self.assertGreater(seen["rows"], 20)
         self.assertTrue(seen["help"] and seen["switched"])
+        self.assertEqual((seen["critical"], seen["path"]), ("true", [True, True]))
         self.assertEqual(seen["cleared"], "")
 
     @unittest.skipUnless(screenshot.browser(), "no Chromium is installed")

@@ -69,7 +69,19 @@ function makeRows() {
   return rows;
 }
 
-const isCritical = (row, i) => row.source.name === "predicted" && row.group.critical.has(row.source.spans.node[i]);
+// Predicted: the simulator's path over all ranks. Measured: from the rank's last node back along what each one waited
+// for, which is where this rank's time went.
+function isCritical(row, i) {
+  const spans = row.source.spans;
+  if (row.source.name === "predicted") return row.group.critical.has(spans.node[i]);
+  if (!spans.path) {
+    spans.path = new Set();
+    const ends = (k) => spans.begin[k] + spans.ns[k];
+    let at = spans.node.reduce((last, _, k) => (ends(k) > ends(last) ? k : last), 0);
+    for (; at !== undefined && !spans.path.has(at); at = indexOfNode(spans, spans.cause[at])) spans.path.add(at);
+  }
+  return spans.path.has(i);
+}
 
 function indexOfNode(spans, node) {
   if (!spans.at) {
@@ -106,7 +118,8 @@ function describe(parent, row, i) {
   if (s.cause[i] >= 0) definition(list, "Waited for", `${NODES.name[s.cause[i]]} (${EDGE[s.edge[i]]})`);
   if (s.wait[i] > 0) definition(list, "Ready before", time(s.wait[i]));
   if (s.slack) definition(list, "Slack", s.slack[i] > 0 ? `${time(s.slack[i])} without a longer step` : "none");
-  if (isCritical(row, i)) definition(list, "Path", "on the critical path");
+  if (isCritical(row, i))
+    definition(list, "Path", row.source.name === "predicted" ? "on the critical path" : "on this rank's critical path");
 }
 
 function compared(row, node, ns) {

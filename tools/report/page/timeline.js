@@ -156,9 +156,7 @@ function drawSpans(c, row, paint, dim, font) {
     if (b < LEFT || a > lanes.clientWidth) return;
     const n = s.node[i];
     const family = FAMILY[NODES.family[n]];
-    const hidden =
-      (state.matches && !state.matches[n]) ||
-      (state.criticalOnly && !isCritical(row, i) && row.source.name === "predicted");
+    const hidden = (state.matches && !state.matches[n]) || (state.criticalOnly && !isCritical(row, i));
     if (b - a < 1 && Math.floor(a) === painted && place !== selected && (!state.matches || hidden)) return;
     painted = Math.floor(b);
     const w = Math.max(b - a - (b - a > 3 ? 0.7 : 0), 1);
