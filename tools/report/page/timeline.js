@@ -4,6 +4,7 @@ const RULER = 26;
 const HEIGHT = { rank: 24, lane: 26, exposed: 11 };
 const lanes = $("lanes");
 let rows = [];
+let rowsHeight = 0;
 
 const fullEnd = () => Math.max(DATA.predicted.ns, DATA.measured ? measuredStep().ns : 0) * 1.01;
 const xOf = (ns) => LEFT + ((ns - state.view[0]) / (state.view[1] - state.view[0])) * (lanes.clientWidth - LEFT);
@@ -18,7 +19,8 @@ function layOut() {
     Object.assign(row, { y, h: HEIGHT[row.kind] });
     y += row.h + (row.kind === "lane" ? (paired ? 5 : 2) : row.kind === "exposed" ? (paired ? 8 : 2) : 0);
   });
-  lanes.style.height = `${y + 4}px`;
+  rowsHeight = y + 4;
+  lanes.style.height = `${rowsHeight}px`;
 }
 
 function setView(from, to) {
@@ -35,7 +37,7 @@ function zoom(factor, at = (state.view[0] + state.view[1]) / 2) {
 function draw() {
   const ratio = window.devicePixelRatio || 1;
   const width = lanes.clientWidth;
-  const height = lanes.clientHeight;
+  const height = rowsHeight; // not clientHeight: on paper that follows the width
   lanes.width = Math.round(width * ratio);
   lanes.height = Math.round(height * ratio);
   const c = lanes.getContext("2d");
