@@ -1,4 +1,4 @@
-// The report's numbers as one JSON object; page/ draws it and computes nothing that is not here. Times are whole
+// The report's numbers as one JSON object, which page/ draws. Times are whole
 // nanoseconds from the start of the step. What there is one of for every node, span or step is an object of
 // parallel arrays, which is a third of the size of an array of objects.
 //

@@ -146,25 +146,47 @@ function drawExposed(c, row, paint) {
   }
 }
 
+// What of a row is in view, from left to right. Of the spans that lie within one pixel, the longest stands for all, as
+// faint as they leave the pixel empty; selected ones and matches are never left out.
+function visible(row, selected) {
+  const s = row.source.spans;
+  const out = [];
+  row.order.forEach((i, place) => {
+    const a = xOf(s.begin[i]);
+    const b = xOf(s.begin[i] + s.ns[i]);
+    if (b < LEFT || a > lanes.clientWidth) return;
+    const hidden = (state.matches && !state.matches[s.node[i]]) || (state.criticalOnly && !isCritical(row, i));
+    const special = place === selected || (state.matches && !hidden);
+    const span = {
+      i,
+      place,
+      a,
+      b,
+      hidden,
+      pixel: b - a < 1 && !special ? Math.floor(a) : -1,
+      cover: Math.min(1, b - a),
+    };
+    const last = out[out.length - 1];
+    if (!last || span.pixel < 0 || span.pixel !== last.pixel) return out.push(span);
+    const cover = Math.min(1, last.cover + span.cover);
+    out[out.length - 1] = Object.assign(b - a > last.b - last.a ? span : last, { cover });
+  });
+  return out;
+}
+
 function drawSpans(c, row, paint, dim, font) {
   const s = row.source.spans;
   const selected = state.selected && state.selected.row === row ? state.selected.at : -1;
   c.fillStyle = paint.raised;
   c.fillRect(LEFT, row.y, lanes.clientWidth, row.h);
-  let painted = -1; // right edge in whole pixels: of spans below a pixel one is enough
-  row.order.forEach((i, place) => {
-    const a = xOf(s.begin[i]);
-    const b = xOf(s.begin[i] + s.ns[i]);
-    if (b < LEFT || a > lanes.clientWidth) return;
+  for (const { i, place, a, b, hidden, cover } of visible(row, selected)) {
     const n = s.node[i];
     const family = FAMILY[NODES.family[n]];
-    const hidden = (state.matches && !state.matches[n]) || (state.criticalOnly && !isCritical(row, i));
-    if (b - a < 1 && Math.floor(a) === painted && place !== selected && (!state.matches || hidden)) return;
-    painted = Math.floor(b);
     const w = Math.max(b - a - (b - a > 3 ? 0.7 : 0), 1);
-    c.globalAlpha = hidden ? dim : 1;
+    c.globalAlpha = (hidden ? dim : 1) * Math.max(0.25, cover);
     c.fillStyle = paint[family];
     c.fillRect(a, row.y, w, row.h);
+    c.globalAlpha = hidden ? dim : 1;
     if (isCritical(row, i)) {
       c.fillStyle = paint.ink;
       c.fillRect(a, row.y + row.h - 3, w, 3);
@@ -179,7 +201,7 @@ function drawSpans(c, row, paint, dim, font) {
     c.globalAlpha = 1;
     if (state.matches && !hidden) outline(c, a, row, w, paint.ink, 1.5);
     if (place === selected) outline(c, a, row, w, paint.ink, 3);
-  });
+  }
 }
 function outline(c, x, row, w, style, thick) {
   c.strokeStyle = style;
