@@ -29,7 +29,7 @@ void HandWrittenStep(LoadedPipeline& p, Findings& findings) {
 }
 
 void AppendResolved(const LoadedPipeline& p, const pb::Descriptor& type, const std::string& path,
-                    std::string* out) {
+                    std::vector<ResolvedField>* out) {
   for (int i = 0; i < type.field_count(); ++i) {
     const pb::FieldDescriptor& field = *type.field(i);
     const std::string own = path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
@@ -41,9 +41,9 @@ void AppendResolved(const LoadedPipeline& p, const pb::Descriptor& type, const s
     const Origin origin = p.OriginOf(own);
     const bool no_default = field.is_repeated() || !field.has_default_value();
     if (origin == Origin::kDefault && no_default) continue;  // nothing there and nothing assumed
-    absl::StrAppend(out, own, ": ", FieldText(p.proto, own), "  # ", Name(origin));
-    if (origin == Origin::kFile) absl::StrAppend(out, ":", p.Locate(own).line);
-    *out += "\n";
+    ResolvedField resolved = {own, FieldText(p.proto, own), origin, {}};
+    if (origin == Origin::kFile || origin == Origin::kSet) resolved.where = p.Locate(own);
+    out->push_back(std::move(resolved));
   }
 }
 
@@ -138,9 +138,19 @@ absl::StatusOr<LoadedPipeline> LoadPipeline(const std::string& path,
   return ParsePipeline(text, path, overrides, findings);
 }
 
+std::vector<ResolvedField> ResolvedFields(const LoadedPipeline& pipeline) {
+  std::vector<ResolvedField> fields;
+  AppendResolved(pipeline, *Pipeline::descriptor(), "", &fields);
+  return fields;
+}
+
 std::string ResolvedText(const LoadedPipeline& pipeline) {
   std::string out;
-  AppendResolved(pipeline, *Pipeline::descriptor(), "", &out);
+  for (const ResolvedField& f : ResolvedFields(pipeline)) {
+    absl::StrAppend(&out, f.path, ": ", f.value, "  # ", Name(f.origin));
+    if (f.origin == Origin::kFile) absl::StrAppend(&out, ":", f.where.line);
+    out += "\n";
+  }
   return out;
 }
 

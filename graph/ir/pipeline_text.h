@@ -56,8 +56,15 @@ absl::StatusOr<Machine> LoadMachine(const std::string& path, Findings& findings)
 absl::StatusOr<Machine> ParseMachine(absl::string_view text, const std::string& file,
                                      Findings& findings);
 
-// Every setting with where it comes from, one a line: "train.seed: 0  # default". The hand-written step is left
-// out; millrace export prints it.
+// Every setting with where it comes from. The hand-written step is left out; millrace export prints it.
+struct ResolvedField {
+  std::string path;   // "train.seed"
+  std::string value;  // as text: "0", "ADAMW", "[0.5, 0.5]"
+  Origin origin = Origin::kDefault;
+  SourceLocation where;  // kFile: file and line; kSet: the assignment as file
+};
+std::vector<ResolvedField> ResolvedFields(const LoadedPipeline& pipeline);
+// The same, one a line: "train.seed: 0  # default".
 std::string ResolvedText(const LoadedPipeline& pipeline);
 
 // The first of `folders` that holds `path` (a file or folder); an absolute path stands for itself. The error names

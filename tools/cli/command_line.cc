@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "graph/base/findings.h"
 
 namespace millrace {
@@ -29,7 +31,8 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"folder", {true, false, {"run"}}},
       {"dry_run", {false, false, {"run"}}},
       {"show_config", {false, false, {"run", "plan"}}},
-      {"format", {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "cifar100"}}},
+      {"format",
+       {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "html", "cifar100"}}},
       {"steps", {true, false, {"calibrate"}}},
       {"what_if", {true, false, {"simulate"}}},
       {"summary", {false, false, {"plan"}}},
@@ -57,10 +60,21 @@ std::string Suggest(const std::string& word, const std::vector<std::string>& kno
                       : absl::StrCat("did you mean ", prefix, near);
 }
 
+// As a shell needs it.
+std::string Quoted(const std::string& word) {
+  const auto plain = [](char c) {
+    return absl::ascii_isalnum(c) || absl::StrContains("-_./=,:+@%[]", c);
+  };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+  return absl::StrCat("'", absl::StrReplaceAll(word, {{"'", "'\\''"}}), "'");
+}
+
 }  // namespace
 
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
   CommandLine c;
+  c.typed = "millrace";
+  for (int i = 1; i < argc; ++i) absl::StrAppend(&c.typed, " ", Quoted(argv[i]));
   Findings findings;
   const auto complain = [&](std::string message, std::string suggestion) {
     findings.Add({.check = "command_line",
@@ -139,7 +153,7 @@ std::string Usage() {
                       [--out FILE: the certificate]
   simulate PIPELINE   predicted step time and where it goes    --what_if link.intra_node=0.5x,rank.1=1.2x
   calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
-  export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]
+  export PIPELINE     --format text|json|dot|chrome|html  [--what graph|plan] [--out FILE]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
 

@@ -19,6 +19,7 @@ struct CommandLine {
   std::vector<std::string> arguments;
   std::vector<std::string> sets;             // values of --set, in order
   std::map<std::string, std::string> flags;  // others; "" for switches
+  std::string typed;  // the whole line, to be typed again: "millrace run digits_vit --quiet"
   bool Has(const std::string& flag) const { return flags.count(flag) > 0; }
   std::string Get(const std::string& flag, const std::string& fallback) const {
     const auto it = flags.find(flag);

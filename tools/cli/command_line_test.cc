@@ -27,6 +27,13 @@ TEST(CommandLine, VerbArgumentsFlagsAndRepeatedSetsAreTold) {
   EXPECT_TRUE(Parse({"run", "x", "--dry-run"})->Has("dry_run"));
 }
 
+TEST(CommandLine, TheLineIsKeptAsItMayBeTypedAgain) {
+  EXPECT_EQ(Parse({"run", "a/b.textproto", "--set", "train.steps=3", "--json"})->typed,
+            "millrace run a/b.textproto --set train.steps=3 --json");
+  EXPECT_EQ(Parse({"plan", "my file", "--set=data.images=it's", "--set", ""})->typed,
+            "millrace plan 'my file' '--set=data.images=it'\\''s' --set ''");
+}
+
 TEST(CommandLine, EveryMistakeIsReportedWithASuggestion) {
   const absl::Status status = Parse({"rum", "--jsn", "--format=dott"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

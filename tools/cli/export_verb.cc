@@ -1,17 +1,20 @@
-// export: the step as text, JSON, a Graphviz picture or a Chrome trace of its predicted course. `--what graph` takes
-// the lowered graph, `--what plan` (the default) the plan.
+// export: the step as text, JSON, a Graphviz picture, a Chrome trace of its predicted course or an HTML report of all
+// that is known before a run. `--what graph` takes the lowered graph, `--what plan` (the default) the plan.
 #include <iostream>
 #include <map>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "data/file.h"
 #include "graph/ir/text.h"
 #include "graph/plan/text.h"
 #include "graph/sim/simulate.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/dot.h"
+#include "graph/verify/verify.h"
 #include "tools/cli/report.h"
 #include "tools/cli/verbs.h"
+#include "tools/report/report.h"
 
 namespace millrace {
 namespace {
@@ -35,16 +38,24 @@ std::string GraphText(const CompiledPipeline& c) {
 absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipeline& c) {
   const std::string format = line.Get("format", "text");
   const bool plan = line.Get("what", "plan") == "plan";
+  if (line.Has("what") && format != "text" && format != "dot") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--what changes nothing with --format ", format, ", which shows the plan"));
+  }
   if (format == "text") return plan ? PlanText(c.plan) : GraphText(c);
   if (format == "json") return PlanJson(c.plan);
   if (format == "dot") return plan ? PlanDot(c.plan) : GraphDot(c.plan.graph);
-  if (format == "chrome") {
+  if (format == "chrome" || format == "html") {
     absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
     if (!predicted.ok()) return predicted.status();
+    if (format == "html") {
+      const VerifyResult certificate = Verify(c.plan);
+      return HtmlReport({&c.plan, &*predicted, &c.loaded, &certificate, nullptr, line.typed});
+    }
     const Trace trace = ToTrace(*predicted, c.plan);
     return ChromeTraceJson({&trace});
   }
-  return absl::InvalidArgumentError("--format must be text, json, dot or chrome");
+  return absl::InvalidArgumentError("--format must be text, json, dot, chrome or html");
 }
 
 }  // namespace

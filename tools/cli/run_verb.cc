@@ -9,6 +9,7 @@
 #include "pipelines/runner/trainer.h"
 #include "tools/cli/report.h"
 #include "tools/cli/verbs.h"
+#include "tools/report/report.h"
 
 namespace millrace {
 int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
@@ -55,8 +56,18 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
     return code;
   }
   if (!quiet) std::cerr << RunText(*result);
+  const absl::StatusOr<std::string> metrics = ReadFile(result->metrics_path);
+  if (!metrics.ok()) return Fail(line, metrics.status(), Findings(), 3);
+  const MeasuredRun measured = {&result->trace, *metrics, result->step_seconds_median,
+                                result->peak_bytes_measured, result->weights_sha256};
+  const std::string report = options.run_folder + "/report.html";
+  const absl::Status reported =
+      WriteReport(report, {&c->plan, &*predicted, &c->loaded, &certificate, &measured, line.typed});
+  if (!reported.ok()) return Fail(line, reported, Findings(), 3);
+  if (!quiet) std::cerr << "report      " << report << "\n";
   // What `analyze` reads beside the trace and the metrics.
   Json summary = RunJson(*result, options.keep_losses);
+  summary["outputs"]["report"] = report;
   const absl::Status written =
       WriteFileAtomically(options.run_folder + "/run.json", summary.dump(1) + "\n");
   if (!written.ok()) return Fail(line, written, Findings(), 3);
