@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "graph/base/status.h"
 #include "graph/lower/lower.h"
+#include "graph/lower/recompute.h"
 #include "graph/plan/planner.h"
 #include "models/probe.h"
 
@@ -102,6 +103,35 @@ ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
   return needs;
 }
 
+// Stages that memory.recompute names must be the model's; with `auto` they are chosen here.
+absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Findings& findings) {
+  const Recompute& r = c.loaded.proto.memory().recompute();
+  for (const RecomputeMistake& m : CheckRecompute(c.spec, options.recompute)) {
+    const std::string path = m.entry >= 0 ? absl::StrCat("memory.recompute.stage[", m.entry, "]")
+                             : r.all()    ? "memory.recompute.all"
+                                          : "memory.recompute.every";
+    findings.Add(c.loaded.At(path, "recompute", m.message, m.suggestion));
+  }
+  RETURN_IF_ERROR(findings.ToStatus());
+  if (!r.auto_()) return absl::OkStatus();
+  const int64_t budget =
+      r.has_budget_bytes() ? r.budget_bytes() : c.machine.device().memory_bytes();
+  if (budget == 0) {
+    findings.Add(c.loaded.At("memory.recompute.auto", "recompute",
+                             absl::StrCat("memory.recompute.auto has no budget to fit: machine '",
+                                          c.machine.name(), "' states no device.memory_bytes"),
+                             "set memory.recompute.budget_bytes"));
+    return findings.ToStatus();
+  }
+  absl::StatusOr<RecomputeChoice> choice = ChooseRecompute(c.spec, options, c.machine, budget);
+  if (!choice.ok()) {
+    return Complain(c.loaded, "memory.recompute.auto", "recompute", choice.status(), findings);
+  }
+  options.recompute.stages = choice->stages;
+  c.recompute = *std::move(choice);
+  return absl::OkStatus();
+}
+
 absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
   Attrs args = ModelArgs(p.model());
@@ -115,6 +145,7 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
       NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
 
   LowerOptions options = FromPipeline(p);
+  RETURN_IF_ERROR(SettleRecompute(c, options, findings));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
   const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);

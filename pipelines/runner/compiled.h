@@ -20,6 +20,7 @@
 #include "graph/plan/plan.h"
 #include "models/model.h"
 #include "pipelines/runner/batches.h"
+#include "pipelines/runner/recompute_choice.h"
 
 namespace millrace {
 
@@ -31,6 +32,7 @@ struct CompiledPipeline {
   ModelSpec spec, eval_spec;
   ImageNeeds image_needs;
   int64_t eval_batch = 0;
+  std::optional<RecomputeChoice> recompute;  // with memory.recompute.auto
   Plan plan;
   std::optional<Plan> eval_plan;  // has_model only
 };

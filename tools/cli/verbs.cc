@@ -65,6 +65,14 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
   json["batch"] = {{"micro", train.micro_batch()},
                    {"accumulation", train.accumulation()},
                    {"global", train.micro_batch() * train.accumulation() * c->plan.world_size}};
+  if (c->recompute.has_value()) {
+    json["recompute"] = {{"stages", c->recompute->stages},
+                         {"candidates", c->recompute->candidates},
+                         {"budget_bytes", c->recompute->budget_bytes},
+                         {"plain_peak_bytes", c->recompute->plain_peak_bytes},
+                         {"peak_bytes", c->recompute->peak_bytes},
+                         {"recompute_seconds", c->recompute->recompute_seconds}};
+  }
   PrintJson(line, json.dump());
   return 0;
 }
@@ -231,6 +239,7 @@ std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Fo
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
   }
+  if (compiled->recompute.has_value()) std::cerr << ToText(*compiled->recompute);
   return *std::move(compiled);
 }
 
