@@ -132,10 +132,15 @@ absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Finding
   return absl::OkStatus();
 }
 
-absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
-  const Pipeline& p = c.loaded.proto;
+Attrs AllArgs(const Pipeline& p) {
   Attrs args = ModelArgs(p.model());
   if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
+  return args;
+}
+
+absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
+  const Attrs args = AllArgs(p);
   absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
@@ -147,10 +152,12 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
   LowerOptions options = FromPipeline(p);
   RETURN_IF_ERROR(SettleRecompute(c, options, findings));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
-  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  const PlanOptions plan_options = {
+      .name = p.name(), .world_size = p.parallel().data(), .check_budget = compile.check_budget};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
+  if (!compile.evaluation) return absl::OkStatus();
 
   c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
   ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args, c.eval_batch));
@@ -165,7 +172,7 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
 }
 
 // The images that a hand-written step's load_batch delivers.
-absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
+absl::Status CompileGraph(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
   const Graph& graph = *c.loaded.graph;
   for (const Node& node : graph.nodes()) {
@@ -183,7 +190,8 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
     }
     c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
   }
-  const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
+  const PlanOptions plan_options = {
+      .name = p.name(), .world_size = p.parallel().data(), .check_budget = compile.check_budget};
   absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
@@ -194,13 +202,20 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
 
 absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
                                          const std::vector<std::string>& machine_folders,
-                                         Findings& findings) {
+                                         Findings& findings, const CompileOptions& options) {
   CompiledPipeline c;
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
   c.has_model = !c.loaded.graph.has_value();
-  RETURN_IF_ERROR(c.has_model ? CompileModel(c, findings) : CompileGraph(c, findings));
+  RETURN_IF_ERROR(c.has_model ? CompileModel(c, options, findings)
+                              : CompileGraph(c, options, findings));
   return c;
+}
+
+absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch) {
+  ASSIGN_OR_RETURN(const ModelDef model,
+                   BuildModel(pipeline.model().name(), AllArgs(pipeline), batch));
+  return Probe(model, {.threads = pipeline.runtime().threads_per_rank()});
 }
 
 }  // namespace millrace

@@ -184,8 +184,12 @@ int Fail(const CommandLine& line, const absl::Status& status, const Findings& gi
   return code;
 }
 
-std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
-                                               int* exit_code) {
+std::vector<std::string> MachineFolders(const Folders& folders) {
+  return {folders.user, folders.repository + "/pipelines/machines"};
+}
+
+std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
+                                        int* exit_code) {
   Findings findings;
   if (line.arguments.size() != 1) {
     findings.Add({.check = "command_line",
@@ -233,8 +237,16 @@ std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Fo
     *exit_code = Fail(line, loaded.status(), findings, 2);
     return std::nullopt;
   }
-  absl::StatusOr<CompiledPipeline> compiled = Compile(
-      *std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
+  return *std::move(loaded);
+}
+
+std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
+                                               int* exit_code, const CompileOptions& options) {
+  std::optional<LoadedPipeline> loaded = LoadNamed(line, folders, exit_code);
+  if (!loaded) return std::nullopt;
+  Findings findings;
+  absl::StatusOr<CompiledPipeline> compiled =
+      Compile(*std::move(loaded), MachineFolders(folders), findings, options);
   if (!compiled.ok()) {
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
@@ -251,6 +263,8 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "simulate") return SimulateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
   if (line.verb == "describe") return DescribeVerb(line, folders);
+  if (line.verb == "advise") return AdviseVerb(line, folders);
+  if (line.verb == "explain") return ExplainVerb(line, folders);
   if (line.verb == "data") return DataVerb(line, folders);
   std::cout << Usage();
   return 0;

@@ -24,17 +24,23 @@ Folders FindFolders(const std::string& program);
 // A path as the user typed it, seen from where he typed it. "" stays "".
 std::string UserPath(const Folders& folders, const std::string& path);
 
-// Loads and compiles the pipeline that the line names; on error has printed it and set `exit_code`.
+// Loads (and compiles) the pipeline that the line names; on error has printed it and set `exit_code`.
+std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
+                                        int* exit_code);
 std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
-                                               int* exit_code);
+                                               int* exit_code, const CompileOptions& options = {});
+// Where machines are looked for.
+std::vector<std::string> MachineFolders(const Folders& folders);
 
 // Prints the error as people and scripts want it; returns `code`.
 int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code);
 // Prints `json` as the last line of stdout when the line asks for it.
 void PrintJson(const CommandLine& line, const std::string& json);
 
+int AdviseVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
+int ExplainVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);
 
 }  // namespace millrace
