@@ -111,6 +111,7 @@ class Advisor {
     const ExactChoice none = out_.choices.back();
     ExactChoice& c = Add(stage, "auto");
     c.settings.push_back("memory.recompute.auto=true");
+    c.settings.push_back(absl::StrCat("memory.recompute.budget_bytes=", budget()));
     if (none.fits) {
       c.why = "would recompute nothing: the plan without fits";
       return absl::OkStatus();
@@ -203,8 +204,10 @@ class Advisor {
           absl::StrCat("runs ", c.recomputed, " stages' forward again (", Seconds(compute), ")");
     } else if (exposed > 0) {
       cause = absl::StrCat("leaves ", Seconds(exposed), " more of communication exposed");
+    } else if (c.zero_stage < best.zero_stage) {
+      cause = "updates more of the parameters on every rank";
     } else {
-      cause = "updates and copies more per rank";
+      cause = "communicates more, with less to hide it behind";
     }
     return absl::StrFormat("%.1f %% slower than %s: it %s; %s", more * 100, NameOf(best), cause,
                            memory);

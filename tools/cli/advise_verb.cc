@@ -94,13 +94,17 @@ std::string Row(const ExactChoice& c) {
   return absl::StrFormat("  %5d  %-10s %s %s\n", c.zero_stage, c.recompute, numbers, c.why);
 }
 
-std::string Commands(const CommandLine& line, const Asked& asked, const ExactChoice& c) {
+// The command that plans the choice; and, where the pipeline's checks refuse it (a knob of the file that means nothing
+// at that stage), what they say.
+std::string CommandFor(const CommandLine& line, const LoadedPipeline& loaded, const Asked& asked,
+                       const ExactChoice& c, std::string* refused) {
+  std::vector<std::string> sets = line.sets;
+  if (asked.devices > 0) sets.push_back(absl::StrCat("parallel.data=", asked.devices));
+  sets.insert(sets.end(), c.settings.begin(), c.settings.end());
+  Findings findings;
+  if (!LoadPipeline(loaded.file, sets, findings).ok()) *refused = findings.ToText();
   std::string text = absl::StrCat("millrace plan ", line.arguments[0]);
-  for (const std::string& set : line.sets) absl::StrAppend(&text, " --set ", set);
-  if (line.Has("devices")) absl::StrAppend(&text, " --set parallel.data=", asked.devices);
-  for (const std::string& set : c.settings) {
-    absl::StrAppend(&text, " --set ", set);
-  }
+  for (const std::string& set : sets) absl::StrAppend(&text, " --set ", set);
   return text;
 }
 
@@ -167,9 +171,13 @@ int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& mac
   json["fastest"] = advice->fastest >= 0 ? Json(advice->fastest) : Json();
   json["offload_planned"] = false;
   if (advice->fastest >= 0) {
-    const std::string command = Commands(line, asked, advice->choices[advice->fastest]);
+    std::string refused;
+    const std::string command =
+        CommandFor(line, c.loaded, asked, advice->choices[advice->fastest], &refused);
     std::cerr << "use: " << command << "\n";
+    if (!refused.empty()) std::cerr << "first mend what it contradicts:\n" << refused << "\n";
     json["command"] = command;
+    json["command_refused"] = refused;
     std::cerr << "offload to host or storage has no lowering in this version: not planned, and not "
                  "needed here\n";
   } else {

@@ -113,8 +113,10 @@ absl::StatusOr<FieldDoc> DocOf(const std::string& path) {
   FieldDoc doc;
   doc.path = path;
   doc.field = field;
+  doc.comment = comments.Of(field->full_name());
   // A comment serves the fields below it that have none of their own: "Run length: steps, or epochs".
-  for (int i = field->index(); i >= 0 && doc.comment.empty(); --i) {
+  for (int i = field->index(); i >= 0 && doc.comment.empty() && field->enum_type() == nullptr;
+       --i) {
     doc.comment = comments.Of(field->containing_type()->field(i)->full_name());
   }
   doc.type =
@@ -122,7 +124,7 @@ absl::StatusOr<FieldDoc> DocOf(const std::string& path) {
                    field->enum_type() != nullptr ? field->enum_type()->name() : field->type_name());
   if (field->has_default_value()) doc.fallback = FieldText(Pipeline(), path);
   if (const pb::EnumDescriptor* type = field->enum_type(); type != nullptr) {
-    if (const std::string own = comments.Of(type->full_name()); doc.comment.empty()) doc.comment = own;
+    if (doc.comment.empty()) doc.comment = comments.Of(type->full_name());
     for (int i = 0; i < type->value_count(); ++i) {
       doc.values.push_back({type->value(i)->name(), comments.Of(type->value(i)->full_name())});
     }

@@ -18,7 +18,7 @@ namespace millrace {
 
 struct FieldDoc {
   std::string path;
-  std::string comment;   // of the field, or of the nearest one above it; else of its enum or message
+  std::string comment;  // of the field, or of the nearest one above it; else of its enum or message
   std::string type;     // "int64", "bool", "Executor", ...
   std::string fallback;  // default, "" when there is none
   struct EnumValue {

@@ -44,8 +44,10 @@ class Collector {
     Lane();
     Waits();
     Cost();
-    for (ValueId v : node_.inputs) Touch(v, false);
-    for (ValueId v : node_.outputs) Touch(v, true);
+    const Node& reads = node_.async == AsyncRole::kDone ? graph_.nodes()[node_.partner] : node_;
+    const Node& writes = node_.async == AsyncRole::kStart ? graph_.nodes()[node_.partner] : node_;
+    for (ValueId v : reads.inputs) Touch(v, false);
+    for (ValueId v : writes.outputs) Touch(v, true);
     ASSIGN_OR_RETURN(f_.slack, Slack());
     return std::move(f_);
   }

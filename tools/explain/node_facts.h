@@ -45,7 +45,7 @@ struct NodeFacts {
   double latency_seconds = 0, wire_seconds = 0;
   std::string bound;  // "compute", "memory", "wire", "latency" or "overhead"
 
-  int64_t bytes_read = 0, bytes_written = 0;
+  int64_t bytes_read = 0, bytes_written = 0;  // of either half: by the whole operation
   struct Touched {
     bool writes = false;
     std::string value, buffer, kind, tier;

@@ -41,7 +41,9 @@ TEST_F(NodeFactsTest, TheLastPredecessorEndsWhenOrBeforeTheNodeBegins) {
   for (const Node& node : plan_.graph.nodes()) {
     const NodeFacts f = Facts(node.name);
     for (const NodeFacts::Wait& w : f.waits) EXPECT_LE(w.ended, f.begin + 2e-9) << node.name;
-    if (!f.waits.empty()) EXPECT_TRUE(f.waits[0].last);
+    if (!f.waits.empty()) {
+      EXPECT_TRUE(f.waits[0].last);
+    }
   }
 }
 
