@@ -19,6 +19,9 @@
 // that it is to save. again/a/0 is scratch for the outputs, which nobody needs a second time. The pass runs before
 // parameters are bucketed and sharded, so at stage 3 a gather in backward serves recompute and backward alike.
 //
+// The same bits: a stage is a function of its inputs and parameters. What it draws at random must be, too - a function
+// of the seed, the step, the stage and the micro-batch, as graph/base/random.h has it - so that no state needs saving.
+//
 // The last stage is never recomputed (its backward follows at once), nor one that saves nothing.
 #ifndef MILLRACE_GRAPH_LOWER_RECOMPUTE_H_
 #define MILLRACE_GRAPH_LOWER_RECOMPUTE_H_
