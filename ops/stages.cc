@@ -1,4 +1,4 @@
-// forward and backward: run one stage of the model on one micro-batch, inside the bytes that the plan gave it.
+// forward, recompute and backward: run one stage of the model on one micro-batch, inside the bytes that the plan gave it.
 //
 //   node { name: "forward/layers.0/0" op: "forward" input: "act/embeddings/0" input: "param/bucket_1"
 //          output: "act/layers.0/0" output: "saved/layers.0/0" output: "ws/forward/layers.0/0"
@@ -239,6 +239,12 @@ REGISTER_KERNEL(forward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_p
   ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/false));
   const bool train = IntAttr(a.node(), "evaluate", 0) == 0;
   return std::make_unique<Forward>(a.rank.model, std::move(ports), train);
+});
+// The forward that trains, later: forward itself ran as in evaluation. Stages draw no random numbers of their
+// own, so the second run computes the same bits.
+REGISTER_KERNEL(recompute, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
+  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/false));
+  return std::make_unique<Forward>(a.rank.model, std::move(ports), /*train=*/true);
 });
 REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));

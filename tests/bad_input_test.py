@@ -128,6 +128,16 @@ class BadInputTest(MillraceTest):
                                      'model { name: "digits_vit" <<arg { name: "hiden_size" i: 64 } <<arg { name: "heads" s: "2" } }')],
                      ["hiden_size", "'hidden_size'?"], ["heads", "expected"])
 
+    def test_recomputed_stages_that_the_model_does_not_have(self):
+        recompute = 'memory { recompute { stage: "layers.1" <<stage: "layer.2" <<stage: "head" } }'
+        self.refused("vit", [('machine: "cpu_2_cores"', f'machine: "cpu_2_cores"\n{recompute}')],
+                     ["no stage 'layer.2'", "'layers.2'?"], ["'head' changes nothing", "the last one"])
+
+    def test_recompute_that_matches_no_stage_or_has_no_budget(self):
+        for text, words in (("<<every: 9", ["every 9 matches no stage", "at most 5"]),
+                            ("<<auto: true", ["no budget", "memory.recompute.budget_bytes"])):
+            self.refused("vit", [('machine: "cpu_2_cores"', f'machine: "cpu_2_cores"\nmemory {{ recompute {{ {text} }} }}')], words)
+
     def test_unknown_machine(self):
         self.refused("vit", [('machine: "cpu_2_cores"', '<<machine: "cpu_2_core"')], ["'cpu_2_cores'?"])
 

@@ -58,6 +58,30 @@ class ParityTest(MillraceTest):
     def test_weights_of_four_ranks_do_not_depend_on_the_stage(self):
         self.weights_of(*[{"stage": s, "parallel__data": 4, "train__micro_batch": 5, "steps": 6} for s in range(4)])
 
+    def test_weights_do_not_depend_on_what_is_recomputed(self):
+        recompute = "memory__recompute__"
+        ways = ({}, {recompute + "all": "true"}, {recompute + "every": 2}, {recompute + "stage": "[embeddings, layers.2]"})
+        for accumulation, micro_batch in ((1, 10), (2, 5)):
+            batch = {"train__accumulation": accumulation, "train__micro_batch": micro_batch, "steps": 4}
+            for world in (1, 2):
+                with self.subTest(accumulation=accumulation, world=world):
+                    self.weights_of(*[{"stage": stage, "parallel__data": world, **batch, **way}
+                                      for stage in range(4) for way in ways])
+
+    def test_recompute_runs_with_every_executor_and_without_overlap(self):
+        every = {"stage": 3, "memory__recompute__every": 2, "steps": 4}
+        self.weights_of({"stage": 3, "steps": 4}, every, {**every, "runtime__overlap": "false"},
+                        {**every, "runtime__executor": "REFERENCE"})
+
+    def test_recomputing_saves_memory_and_the_choice_meets_its_budget(self):
+        plain = self.run_once(steps=2)["peak_bytes_measured"]["device"]
+        full = self.run_once(steps=2, memory__recompute__all="true")["peak_bytes_measured"]["device"]
+        self.assertLess(full, plain)
+        budget = (plain + full) // 2
+        auto = self.run_once(steps=2, memory__recompute__auto="true", memory__recompute__budget_bytes=budget)
+        self.assertLessEqual(auto["peak_bytes_measured"]["device"], budget)
+        self.assertGreater(auto["peak_bytes_measured"]["device"], full)
+
     def test_one_and_two_ranks_agree_in_loss_on_the_same_global_batch(self):
         one = self.run_once(stage=0, parallel__data=1, train__micro_batch=50)["losses"]
         two = self.run_once(stage=2, parallel__data=2, train__micro_batch=25)["losses"]

@@ -202,8 +202,20 @@ REGISTER_OP_CONTRACT(
         .Attr("evaluate", int64_t{0}, "1: as in evaluation, nothing is kept for a backward"));
 
 REGISTER_OP_CONTRACT(
+    recompute,
+    OpContract(
+        "recompute",
+        "Runs one stage's forward again, on the same inputs, and keeps what its backward needs.")
+        .InVariadic("inputs", "what the stage's forward read")
+        .OutVariadic(
+            "outputs",
+            "the stage's outputs once more, the saved block, the workspace if there is one")
+        .Attr("stage", int64_t{0}, kStageDoc, true)
+        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
+
+REGISTER_OP_CONTRACT(
     backward,
-    OpContract("backward", "Gradients of one stage, from what its forward saved.")
+    OpContract("backward", "Gradients of one stage, from what its forward (or recompute) saved.")
         .InVariadic("inputs",
                     "the stage's inputs, the labels on the last stage, the saved block, the "
                     "gradients of its "

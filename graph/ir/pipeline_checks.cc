@@ -31,6 +31,7 @@ class Checker {
     TrainRanges();
     Batch();
     CheckpointAndRuntime();
+    RecomputeKnobs();
   }
 
  private:
@@ -338,6 +339,33 @@ class Checker {
     Range(r.threads_per_rank() >= 1, "runtime.threads_per_rank", "1 or more threads");
     Range(r.stuck_seconds() > 0, "runtime.stuck_seconds", "more than 0 seconds");
     Range(r.trace_steps() >= 0, "runtime.trace_steps", "0 (none) or more steps");
+  }
+
+  // The names of stages are the model's: pipelines/runner/compiled.h checks them.
+  void RecomputeKnobs() {
+    const Recompute& r = m_.memory().recompute();
+    Range(r.every() >= 0, "memory.recompute.every", "0 (none) or more");
+    Range(!r.has_budget_bytes() || r.budget_bytes() > 0, "memory.recompute.budget_bytes",
+          "more than 0 bytes");
+    ChangesNothing(!r.auto_(), {"memory.recompute.budget_bytes"}, "without memory.recompute.auto",
+                   "set memory.recompute.auto to true", {"memory.recompute.auto"});
+    const std::pair<const char*, bool> ways[] = {{"memory.recompute.all", r.all()},
+                                                 {"memory.recompute.every", r.every() > 0},
+                                                 {"memory.recompute.stage", r.stage_size() > 0},
+                                                 {"memory.recompute.auto", r.auto_()}};
+    const char* first = nullptr;
+    for (const auto& [path, set] : ways) {
+      if (!set || Suspect(path)) continue;
+      if (first != nullptr) {
+        Add(path, "contradiction",
+            absl::StrCat("both ", first, " and ", path,
+                         " say which stages are recomputed, expected one of them"),
+            "take one of them out");
+      }
+      if (first == nullptr) first = path;
+      ChangesNothing(m_.has_graph() && !m_.has_model(), {path}, "for a step written by hand",
+                     "train a `model`", {"model", "graph"});
+    }
   }
 
   LoadedPipeline& p_;

@@ -113,6 +113,26 @@ TEST(Batch, WorldSizeThatDoesNotDivideIsNamedWithNeighbours) {
           "size not divisible); help: set train.global_batch to 6 or 9, or parallel.data to 2"));
 }
 
+TEST(Recompute, OneWayToSayWhichStages) {
+  EXPECT_THAT(
+      Mistakes("train { steps: 1 }\nmemory { recompute { all: true every: 2 stage: \"a\" } }"),
+      ElementsAre(
+          "dir/p.textproto:3:32: error: [contradiction] both memory.recompute.all and "
+          "memory.recompute.every say which stages are recomputed, expected one of them; help: "
+          "take one of them out",
+          StartsWith("dir/p.textproto:3:41: error: [contradiction] both memory.recompute.all and "
+                     "memory.recompute.stage")));
+  EXPECT_THAT(Mistakes("train { steps: 1 }\nmemory { recompute { auto: true budget_bytes: 0 } }"),
+              ElementsAre(StartsWith("dir/p.textproto:3:33: error: [range] "
+                                     "memory.recompute.budget_bytes is 0, expected more than 0")));
+  EXPECT_THAT(
+      Mistakes("train { steps: 1 }\nmemory { recompute { every: -1 budget_bytes: 9 } }"),
+      ElementsAre(
+          StartsWith("dir/p.textproto:3:22: error: [range] memory.recompute.every is -1"),
+          StartsWith("dir/p.textproto:3:32: error: [changes_nothing] memory.recompute.budget_bytes "
+                     "changes nothing without memory.recompute.auto")));
+}
+
 TEST(Knobs, ThatChangeNothingAreErrors) {
   const struct {
     const char* text;

@@ -50,7 +50,7 @@ class BucketPass final : public Pass {
     std::map<std::pair<int32_t, int64_t>, BufferId> gradients;
     for (NodeId n : r.order()) {
       Node& node = r.node(n);
-      if (node.op != "forward" && node.op != "backward") continue;
+      if (!RunsStage(node)) continue;
       const auto stage = static_cast<int>(IntAttr(node, "stage", 0));
       const int64_t m = IntAttr(node, "micro_batch", 0);
       std::vector<ValueId> inputs, outputs;

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "graph/lower/pass.h"
 #include "graph/lower/shard_state.h"
 
 namespace millrace {
@@ -27,7 +28,7 @@ class Gatherer {
     }
     for (size_t n = 0; n < graph_.nodes().size(); ++n) {
       const Node& node = graph_.nodes()[n];
-      if (node.op != "forward" && node.op != "backward") continue;
+      if (!RunsStage(node)) continue;
       for (size_t i = 0; i < node.inputs.size(); ++i) {
         const Value& value = graph_.values()[node.inputs[i]];
         if (graph_.buffers()[value.buffer].kind != BufferKind::kParameter) continue;
@@ -38,13 +39,13 @@ class Gatherer {
   }
 
  private:
-  // Uses of one phase share a gathered copy.
+  // Uses of one phase share a gathered copy; recomputing a stage belongs to its backward.
   std::string Phase(const Node& node, int32_t bucket) const {
     if (options_.policy == AccumulationPolicy::kKeepGathered) return "forward/0";
     const int64_t m = IntAttr(node, "micro_batch", 0);
     const bool turn =
         options_.keep_at_turn && graph_.buckets()[bucket].slots.back().stage == last_stage_;
-    return absl::StrCat(turn ? "forward" : node.op, "/", m);
+    return absl::StrCat(turn || node.op == "forward" ? "forward" : "backward", "/", m);
   }
 
   ValueId Gathered(NodeId user, ValueId shard, const std::string& phase) {

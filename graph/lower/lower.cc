@@ -8,6 +8,7 @@
 #include "graph/lower/expand_stages.h"
 #include "graph/lower/optimizer.h"
 #include "graph/lower/prefetch.h"
+#include "graph/lower/recompute.h"
 #include "graph/lower/reduce_window.h"
 #include "graph/lower/shard_state.h"
 #include "graph/lower/split_async.h"
@@ -67,6 +68,7 @@ absl::StatusOr<Graph> AdoptPersistentBuffers(const Graph& like, const Graph& gra
 std::vector<std::unique_ptr<Pass>> Passes(const LowerOptions& options) {
   std::vector<std::unique_ptr<Pass>> passes;
   passes.push_back(ExpandStages());
+  if (options.kind == StepKind::kTrain) passes.push_back(RecomputeStages());
   passes.push_back(BucketParameters());
   if (options.kind == StepKind::kTrain) {
     passes.push_back(Accumulate());

@@ -8,6 +8,7 @@
 //   ASSIGN_OR_RETURN(Graph evaluate, Lower(evaluation_spec, options));   // same persistent buffers
 //
 //   expand_stages   forward and backward of every stage and micro-batch
+//   recompute       stages that run forward twice instead of keeping what backward needs
 //   bucket          parameters and gradients in flat buckets
 //   accumulate      one gradient per bucket
 //   optimizer       clipping and updates

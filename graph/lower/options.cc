@@ -32,6 +32,9 @@ absl::Status Check(const LowerOptions& o) {
   require(o.clip_norm >= 0,
           absl::StrCat("optimizer.clip_norm is ", o.clip_norm, ", expected 0 or more"),
           "0 switches clipping off");
+  require(o.recompute.every >= 0,
+          absl::StrCat("memory.recompute.every is ", o.recompute.every, ", expected 0 or more"),
+          "0 recomputes nothing");
   return findings.ToStatus();
 }
 
@@ -69,6 +72,10 @@ LowerOptions FromPipeline(const Pipeline& p) {
   }
   o.momentum = p.optimizer().momentum() != 0;
   o.clip_norm = p.optimizer().clip_norm();
+  const Recompute& recompute = p.memory().recompute();
+  o.recompute.all = recompute.all();
+  o.recompute.every = recompute.every();
+  o.recompute.stages.assign(recompute.stage().begin(), recompute.stage().end());
   return o;
 }
 

@@ -1,5 +1,5 @@
 // What a user may decide about the lowering of a model into a step: the knobs of parallel.zero,
-// train.accumulation, optimizer and runtime.overlap, without protobuf, so that tests set them directly.
+// memory, train.accumulation, optimizer and runtime.overlap, without protobuf, so that tests set them directly.
 //
 //   LowerOptions options = FromPipeline(pipeline);
 //   options.zero_stage = 3;
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -26,6 +27,16 @@ enum class AccumulationPolicy : uint8_t { kReduceEach, kReduceLast, kKeepGathere
 
 enum class OptimizerKind : uint8_t { kAdamW, kAdam, kSgd };
 
+// Stages that run forward a second time instead of keeping what their backward needs; at most one of the
+// three is set. See Recompute in pipeline.proto; its `auto` is settled before lowering, as a list of stages
+// (pipelines/runner/recompute_choice.h).
+struct RecomputeOptions {
+  bool all = false;
+  int every = 0;
+  std::vector<std::string> stages;
+  bool any() const { return all || every != 0 || !stages.empty(); }
+};
+
 struct LowerOptions {
   StepKind kind = StepKind::kTrain;
   std::string group = "data";
@@ -40,6 +51,7 @@ struct LowerOptions {
   OptimizerKind optimizer = OptimizerKind::kAdamW;
   bool momentum = true;  // SGD: keeps a momentum buffer
   double clip_norm = 0;  // 0: no clipping
+  RecomputeOptions recompute;
   // Stage 3: a bucket whose last forward use is followed at once by its first backward use (the head's)
   // is kept instead of released and gathered again. Saves one gather of that bucket per micro-batch on the
   // critical path and costs no memory, because both uses are neighbours.

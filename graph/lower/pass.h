@@ -17,6 +17,11 @@ struct LowerContext {
   const LowerOptions& options;
 };
 
+// Whether the node runs a stage of the model.
+inline bool RunsStage(const Node& node) {
+  return node.op == "forward" || node.op == "backward" || node.op == "recompute";
+}
+
 class Pass {
  public:
   virtual ~Pass() = default;

@@ -55,7 +55,7 @@ class PrefetchPass final : public Pass {
     for (size_t n = 0; n < graph.nodes().size(); ++n) {
       stage_before[n] = last;
       const Node& node = graph.nodes()[n];
-      if (node.op == "forward" || node.op == "backward") last = static_cast<NodeId>(n);
+      if (RunsStage(node)) last = static_cast<NodeId>(n);
     }
     std::map<NodeId, Group> by_user;
     for (size_t n = 0; n < graph.nodes().size(); ++n) {

@@ -1,6 +1,7 @@
 // Where every parameter update comes from: an algebra over the values of the step.
 //
 //   backward(stage, micro-batch)   one term per gradient slice: (stage, micro-batch) x scale
+//   recompute(stage, micro-batch)  saves what its forward would have saved, from the same inputs
 //   join(slices)                   their terms together
 //   accumulate(a, b)               a + b, term by term
 //   all_reduce, reduce_scatter     the sum over the ranks, which may be taken once
@@ -108,6 +109,7 @@ class Provenance {
 
   // forward and backward: do they read what belongs to them? In provenance_stages.cc.
   void Stage(const Node& node, const std::vector<ValueId>& outputs);
+  void CheckRecompute(const Node& node, int64_t stage);
   void CheckSlice(const Node& node, const Value& slice, int64_t stage);
   void ReadParameter(const Node& node, ValueId v);
 
@@ -135,6 +137,8 @@ class Provenance {
   bool traced_ = false, clips_ = false;
   std::map<ValueId, Gradient> gradients_;
   std::map<ValueId, double> upstream_scale_;
+  std::map<std::pair<int64_t, int64_t>, const Node*> forwards_;  // by (stage, micro-batch)
+  std::set<std::pair<int64_t, int64_t>> recomputed_;
   std::map<ValueId, Norm> norms_;
   std::map<ValueId, ParameterVersion> parameters_;
   std::set<ValueId> coefficients_, gradients_used_;

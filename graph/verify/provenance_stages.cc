@@ -1,4 +1,4 @@
-// Forward and backward: the right micro-batch, the right saved block, whole and old parameters, gradient
+// Forward, recompute and backward: the right micro-batch, the right saved block, whole and old parameters, gradient
 // slices where the bucket's layout has them.
 #include <algorithm>
 
@@ -24,13 +24,14 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
     }
     if (producer < 0) continue;
     const Node& from = c_.node(producer);
-    const bool of_batch = from.op == "load_batch" || from.op == "forward" || from.op == "backward";
+    const bool of_batch = from.op == "load_batch" || from.op == "forward" ||
+                          from.op == "recompute" || from.op == "backward";
     if (of_batch && Micro(from) != Micro(node)) {
       Say(node, absl::StrCat("works on micro_batch ", Micro(node), " but reads ", value.name,
                              " of micro_batch ", Micro(from)));
     }
     if (is_backward && Kind(v) == BufferKind::kSaved &&
-        (from.op != "forward" || IntAttr(from, "stage", 0) != stage)) {
+        ((from.op != "forward" && from.op != "recompute") || IntAttr(from, "stage", 0) != stage)) {
       Say(node, absl::StrCat("uses what ", from.name, " saved, not its own forward"));
     }
     if (const auto it = upstream_scale_.find(v); is_backward && it != upstream_scale_.end()) {
@@ -46,7 +47,15 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
       break;
     }
   }
+  if (node.op == "forward") forwards_[{stage, Micro(node)}] = &node;
+  if (node.op == "recompute") CheckRecompute(node, stage);
   if (!is_backward) return;
+  const auto forward = forwards_.find({stage, Micro(node)});
+  if (forward != forwards_.end() && IntAttr(*forward->second, "evaluate", 0) == 1 &&
+      recomputed_.count({stage, Micro(node)}) == 0) {
+    Say(node,
+        absl::StrCat(forward->second->name, " kept nothing for it, and no node recomputes it"));
+  }
   if (!has_upstream && stage < last_stage_) {
     Say(node, "reads no gradient of its outputs although it is not the last stage");
   }
@@ -60,6 +69,27 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
     } else {
       upstream_scale_[v] = scale;
     }
+  }
+}
+
+// It reads, parameters apart, the very values that its forward read, in the same order.
+void Provenance::CheckRecompute(const Node& node, int64_t stage) {
+  recomputed_.insert({stage, Micro(node)});
+  const auto forward = forwards_.find({stage, Micro(node)});
+  if (forward == forwards_.end()) {
+    Say(node, "recomputes a stage whose forward has not run");
+    return;
+  }
+  const auto boundary = [this](const Node& n) {
+    std::vector<ValueId> values;
+    for (ValueId v : n.inputs) {
+      if (c_.value(v).bucket < 0) values.push_back(v);
+    }
+    return values;
+  };
+  if (boundary(node) != boundary(*forward->second)) {
+    Say(node, absl::StrCat("does not read what ", forward->second->name, " read"),
+        "give it the same inputs");
   }
 }
 

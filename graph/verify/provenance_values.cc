@@ -12,7 +12,7 @@ void Provenance::Visit(NodeId n) {
   if (last.async == AsyncRole::kStart) return;        // looked at with its done
   const Node& node = c_.node(OperationBegin(g_, n));  // has the inputs
   const std::vector<ValueId>& outputs = last.outputs;
-  if (node.op == "forward" || node.op == "backward") {
+  if (node.op == "forward" || node.op == "recompute" || node.op == "backward") {
     Stage(node, outputs);
   } else if (node.op == "accumulate" && node.inputs.size() == 2) {
     Accumulate(node, outputs);

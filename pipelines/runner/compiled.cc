@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "graph/base/status.h"
 #include "graph/lower/lower.h"
+#include "graph/lower/recompute.h"
 #include "graph/plan/cost_table.h"
 #include "graph/plan/planner.h"
 #include "models/probe.h"
@@ -121,10 +122,44 @@ ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
   return needs;
 }
 
-absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
-  const Pipeline& p = c.loaded.proto;
+// Stages that memory.recompute names must be the model's; with `auto` they are chosen here.
+absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Findings& findings) {
+  const Recompute& r = c.loaded.proto.memory().recompute();
+  for (const RecomputeMistake& m : CheckRecompute(c.spec, options.recompute)) {
+    const std::string path = m.entry >= 0 ? absl::StrCat("memory.recompute.stage[", m.entry, "]")
+                             : r.all()    ? "memory.recompute.all"
+                                          : "memory.recompute.every";
+    findings.Add(c.loaded.At(path, "recompute", m.message, m.suggestion));
+  }
+  RETURN_IF_ERROR(findings.ToStatus());
+  if (!r.auto_()) return absl::OkStatus();
+  const int64_t budget =
+      r.has_budget_bytes() ? r.budget_bytes() : c.machine.device().memory_bytes();
+  if (budget == 0) {
+    findings.Add(c.loaded.At("memory.recompute.auto", "recompute",
+                             absl::StrCat("memory.recompute.auto has no budget to fit: machine '",
+                                          c.machine.name(), "' states no device.memory_bytes"),
+                             "set memory.recompute.budget_bytes"));
+    return findings.ToStatus();
+  }
+  absl::StatusOr<RecomputeChoice> choice = ChooseRecompute(c.spec, options, c.machine, budget);
+  if (!choice.ok()) {
+    return Complain(c.loaded, "memory.recompute.auto", "recompute", choice.status(), findings);
+  }
+  options.recompute.stages = choice->stages;
+  c.recompute = *std::move(choice);
+  return absl::OkStatus();
+}
+
+Attrs AllArgs(const Pipeline& p) {
   Attrs args = ModelArgs(p.model());
   if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
+  return args;
+}
+
+absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
+  const Attrs args = AllArgs(p);
   absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
@@ -134,12 +169,17 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
       NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
 
   LowerOptions options = FromPipeline(p);
+  RETURN_IF_ERROR(SettleRecompute(c, options, findings));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
   const PlanOptions plan_options = {
-      .name = p.name(), .world_size = p.parallel().data(), .costs = c.costs ? &*c.costs : nullptr};
+      .name = p.name(),
+      .world_size = p.parallel().data(),
+      .check_budget = compile.check_budget,
+      .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
+  if (!compile.evaluation) return absl::OkStatus();
 
   c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
   ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args, c.eval_batch));
@@ -154,7 +194,7 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
 }
 
 // The images that a hand-written step's load_batch delivers.
-absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
+absl::Status CompileGraph(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
   const Graph& graph = *c.loaded.graph;
   for (const Node& node : graph.nodes()) {
@@ -173,7 +213,10 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
     c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
   }
   const PlanOptions plan_options = {
-      .name = p.name(), .world_size = p.parallel().data(), .costs = c.costs ? &*c.costs : nullptr};
+      .name = p.name(),
+      .world_size = p.parallel().data(),
+      .check_budget = compile.check_budget,
+      .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
@@ -184,14 +227,21 @@ absl::Status CompileGraph(CompiledPipeline& c, Findings& findings) {
 
 absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
                                          const std::vector<std::string>& machine_folders,
-                                         Findings& findings) {
+                                         Findings& findings, const CompileOptions& options) {
   CompiledPipeline c;
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
   RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
   c.has_model = !c.loaded.graph.has_value();
-  RETURN_IF_ERROR(c.has_model ? CompileModel(c, findings) : CompileGraph(c, findings));
+  RETURN_IF_ERROR(c.has_model ? CompileModel(c, options, findings)
+                              : CompileGraph(c, options, findings));
   return c;
+}
+
+absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch) {
+  ASSIGN_OR_RETURN(const ModelDef model,
+                   BuildModel(pipeline.model().name(), AllArgs(pipeline), batch));
+  return Probe(model, {.threads = pipeline.runtime().threads_per_rank()});
 }
 
 }  // namespace millrace

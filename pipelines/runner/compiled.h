@@ -21,6 +21,7 @@
 #include "graph/plan/plan.h"
 #include "models/model.h"
 #include "pipelines/runner/batches.h"
+#include "pipelines/runner/recompute_choice.h"
 
 namespace millrace {
 
@@ -33,14 +34,23 @@ struct CompiledPipeline {
   ModelSpec spec, eval_spec;
   ImageNeeds image_needs;
   int64_t eval_batch = 0;
+  std::optional<RecomputeChoice> recompute;  // with memory.recompute.auto
   Plan plan;
   std::optional<Plan> eval_plan;  // has_model only
+};
+
+struct CompileOptions {
+  bool check_budget = true;  // false: plans beyond the machine's memory are returned all the same
+  bool evaluation = true;    // false: leaves eval_model, eval_spec and eval_plan out
 };
 
 // `machine_folders`: where `machine: "name"` is looked for as name.textproto.
 absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
                                          const std::vector<std::string>& machine_folders,
-                                         Findings& findings);
+                                         Findings& findings, const CompileOptions& options = {});
+
+// The pipeline's model for batches of another size, probed. Nothing is allocated.
+absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch);
 
 }  // namespace millrace
 

@@ -65,7 +65,7 @@ int CalibrateVerb(const CommandLine& line, const Folders& folders) {
                                                         " is not a number of at least 3")),
                 Findings(), 2);
   }
-  const std::optional<LoadedPipeline> loaded = Load(line, folders, &code);
+  const std::optional<LoadedPipeline> loaded = LoadNamed(line, folders, &code);
   if (!loaded) return code;
   const Pipeline& p = loaded->proto;
   if (p.runtime().executor() == Runtime::REFERENCE) {

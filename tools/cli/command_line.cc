@@ -40,6 +40,11 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"out", {true, false, {"export", "data", "calibrate", "verify"}}},
       {"certificate", {true, false, {"run"}}},
       {"classes", {true, false, {"data"}}},
+      {"devices", {true, false, {"advise"}}},
+      {"memory", {true, false, {"advise"}}},
+      {"host_memory", {true, false, {"advise"}}},
+      {"storage", {true, false, {"advise"}}},
+      {"compatible", {false, false, {"advise"}}},
       {"train", {true, false, {"data"}}},
       {"test", {true, false, {"data"}}},
       {"seed", {true, false, {"data"}}},
@@ -49,7 +54,8 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run", "plan", "verify", "simulate", "calibrate", "export", "describe", "data", "help"};
+      "run",      "plan",    "verify", "simulate", "calibrate", "export",
+      "describe", "explain", "advise", "data",     "help"};
   return *verbs;
 }
 
@@ -155,6 +161,9 @@ std::string Usage() {
   calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
   export PIPELINE     --format text|json|dot|chrome|html  [--what graph|plan] [--out FILE]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
+  explain PIPELINE NODE | KNOB   why the node stands where it stands; what the setting does here, in bytes and seconds
+  advise PIPELINE     which ZeRO stage and recompute fit, and which is fastest  --devices N --memory 80GiB
+                      [--host_memory 512GiB --storage 4TB] [--compatible: by the formula alone]
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
 
   every verb          --set path.to.field=value (repeated)   --json (one JSON object as the last line of stdout)

@@ -64,6 +64,14 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
   json["batch"] = {{"micro", train.micro_batch()},
                    {"accumulation", train.accumulation()},
                    {"global", train.micro_batch() * train.accumulation() * c->plan.world_size}};
+  if (c->recompute.has_value()) {
+    json["recompute"] = {{"stages", c->recompute->stages},
+                         {"candidates", c->recompute->candidates},
+                         {"budget_bytes", c->recompute->budget_bytes},
+                         {"plain_peak_bytes", c->recompute->plain_peak_bytes},
+                         {"peak_bytes", c->recompute->peak_bytes},
+                         {"recompute_seconds", c->recompute->recompute_seconds}};
+  }
   PrintJson(line, json.dump());
   return 0;
 }
@@ -154,8 +162,12 @@ int Fail(const CommandLine& line, const absl::Status& status, const Findings& gi
   return code;
 }
 
-std::optional<LoadedPipeline> Load(const CommandLine& line, const Folders& folders,
-                                   int* exit_code) {
+std::vector<std::string> MachineFolders(const Folders& folders) {
+  return {folders.user, folders.repository + "/pipelines/machines"};
+}
+
+std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
+                                        int* exit_code) {
   Findings findings;
   if (line.arguments.size() != 1) {
     findings.Add({.check = "command_line",
@@ -207,22 +219,24 @@ std::optional<LoadedPipeline> Load(const CommandLine& line, const Folders& folde
 }
 
 std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Folders& folders,
-                                              LoadedPipeline loaded, int* exit_code) {
+                                              LoadedPipeline loaded, int* exit_code,
+                                              const CompileOptions& options) {
   Findings findings;
-  absl::StatusOr<CompiledPipeline> compiled = Compile(
-      std::move(loaded), {folders.user, folders.repository + "/pipelines/machines"}, findings);
+  absl::StatusOr<CompiledPipeline> compiled =
+      Compile(std::move(loaded), MachineFolders(folders), findings, options);
   if (!compiled.ok()) {
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
   }
+  if (compiled->recompute.has_value()) std::cerr << ToText(*compiled->recompute);
   return *std::move(compiled);
 }
 
 std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
-                                               int* exit_code) {
-  std::optional<LoadedPipeline> loaded = Load(line, folders, exit_code);
+                                               int* exit_code, const CompileOptions& options) {
+  std::optional<LoadedPipeline> loaded = LoadNamed(line, folders, exit_code);
   if (!loaded) return std::nullopt;
-  return CompileLoaded(line, folders, *std::move(loaded), exit_code);
+  return CompileLoaded(line, folders, *std::move(loaded), exit_code, options);
 }
 
 int RunVerb(const CommandLine& line, const std::string& program) {
@@ -234,6 +248,8 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "calibrate") return CalibrateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
   if (line.verb == "describe") return DescribeVerb(line, folders);
+  if (line.verb == "advise") return AdviseVerb(line, folders);
+  if (line.verb == "explain") return ExplainVerb(line, folders);
   if (line.verb == "data") return DataVerb(line, folders);
   std::cout << Usage();
   return 0;

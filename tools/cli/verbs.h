@@ -26,14 +26,18 @@ Folders FindFolders(const std::string& program);
 // A path as the user typed it, seen from where he typed it. "" stays "".
 std::string UserPath(const Folders& folders, const std::string& path);
 
-// Loads and compiles the pipeline that the line names; on error has printed it and set `exit_code`.
+// Loads (and compiles) the pipeline that the line names; on error has printed it and set `exit_code`.
+std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
+                                        int* exit_code);
 std::optional<CompiledPipeline> LoadAndCompile(const CommandLine& line, const Folders& folders,
-                                               int* exit_code);
+                                               int* exit_code, const CompileOptions& options = {});
+// Where machines are looked for.
+std::vector<std::string> MachineFolders(const Folders& folders);
 
-// The two halves of it, for verbs that change settings in between or compile several times.
-std::optional<LoadedPipeline> Load(const CommandLine& line, const Folders& folders, int* exit_code);
+// Compiles what LoadNamed gave, for verbs that change settings in between.
 std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Folders& folders,
-                                              LoadedPipeline loaded, int* exit_code);
+                                              LoadedPipeline loaded, int* exit_code,
+                                              const CompileOptions& options = {});
 
 // Prints the error as people and scripts want it; returns `code`.
 int Fail(const CommandLine& line, const absl::Status& status, const Findings& findings, int code);
@@ -45,9 +49,11 @@ void PrintJson(const CommandLine& line, const std::string& json);
 std::optional<Certificate> Certify(const CommandLine& line, const Folders& folders,
                                    const CompiledPipeline& compiled, int* exit_code);
 
+int AdviseVerb(const CommandLine& line, const Folders& folders);
 int CalibrateVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
+int ExplainVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);
 int SimulateVerb(const CommandLine& line, const Folders& folders);
 int VerifyVerb(const CommandLine& line, const Folders& folders);

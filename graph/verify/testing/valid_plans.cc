@@ -17,8 +17,8 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
   named.name = absl::StrCat(
       "stage ", options.zero_stage, ", ", options.world_size, " ranks, ", options.accumulation,
       " micro-batches", options.overlap ? ", overlap" : "", options.clip_norm > 0 ? ", clip" : "",
-      ", policy ", static_cast<int>(options.policy), ", optimizer ",
-      static_cast<int>(options.optimizer));
+      options.recompute.any() ? ", recompute" : "", ", policy ", static_cast<int>(options.policy),
+      ", optimizer ", static_cast<int>(options.optimizer));
   FakeModelOptions model;
   model.stages = stages;
   model.workspace_bytes = 512;
@@ -48,7 +48,8 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
           options.world_size = world;
           options.accumulation = accumulation;
           options.overlap = overlap;
-          options.reduce_bucket_bytes = 300;  // about two stages a bucket
+          options.reduce_bucket_bytes = 300;                        // about two stages a bucket
+          options.recompute.every = world == 4 ? accumulation : 0;  // all stages, or every second
           options.clip_norm = (stage + accumulation) % 2 == 0 ? 1.0 : 0;
           plans.push_back(MakeValidPlan(options, planner));
           if (accumulation > 1 && world == 2) {
