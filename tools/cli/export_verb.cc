@@ -41,7 +41,8 @@ absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipe
   if (format == "chrome") {
     absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
     if (!predicted.ok()) return predicted.status();
-    const Trace trace = ToTrace(*predicted, c.plan);
+    Trace trace = ToTrace(*predicted, c.plan);
+    trace.peak_flops_per_second = c.machine.device().flops_per_second();
     return ChromeTraceJson({&trace});
   }
   return absl::InvalidArgumentError("--format must be text, json, dot or chrome");

@@ -51,7 +51,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   options.resume_from = UserPath(folders, line.Get("resume", ""));
   options.quiet = quiet;
   options.keep_losses = line.Has("losses");
-  const Trace predicted_trace = ToTrace(*predicted, c->plan);
+  Trace predicted_trace = ToTrace(*predicted, c->plan);
+  predicted_trace.peak_flops_per_second = c->machine.device().flops_per_second();
   options.predicted = &predicted_trace;
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
   if (!trainer.ok())
@@ -66,6 +67,7 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   if (!quiet) std::cerr << RunText(*result);
   // What `analyze` reads beside the trace and the metrics.
   Json summary = RunJson(*result, options.keep_losses);
+  summary["config"] = ConfigJson(*c);
   const absl::Status written =
       WriteFileAtomically(options.run_folder + "/run.json", summary.dump(1) + "\n");
   if (!written.ok()) return Fail(line, written, Findings(), 3);
