@@ -23,6 +23,12 @@ const std::map<std::string, FlagSpec>& Flags() {
   static const auto* const flags = new std::map<std::string, FlagSpec>{
       {"json", {}},
       {"set", {true}},
+      {"set_a", {true, false, {"diff"}}},
+      {"set_b", {true, false, {"diff"}}},
+      {"exit_code", {false, false, {"diff"}}},
+      {"csv", {true, false, {"analyze"}}},
+      {"plot", {true, false, {"analyze"}}},
+      {"hta", {true, false, {"analyze"}}},
       {"quiet", {false, false, {"run"}}},
       {"losses", {false, false, {"run"}}},
       {"resume", {false, true, {"run"}}},
@@ -43,7 +49,7 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run", "plan", "verify", "simulate", "export", "describe", "data", "help"};
+      "run", "plan", "verify", "simulate", "export", "describe", "data", "analyze", "diff", "help"};
   return *verbs;
 }
 
@@ -105,6 +111,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
       c.sets.push_back(value);
     } else {
       c.flags[name] = value;
+      c.repeated[name].push_back(value);
     }
   }
   if (c.verb.empty()) {
@@ -132,12 +139,15 @@ std::string Usage() {
   verify PIPELINE     proves the plan: types, races, collectives, deadlock, memory, gradients
   simulate PIPELINE   predicted step time and where it goes
   export PIPELINE     --format text|json|dot|chrome  [--what graph|plan] [--out FILE]
+  analyze RUN...      where the time of a run went; several runs side by side  --csv FILE --plot FILE.svg --hta DIR
+  diff A B            memory, communication, time, nodes of two pipelines or plans  [--set_a X=Y --set_b X=Y --exit_code]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
 
   every verb          --set path.to.field=value (repeated)   --json (one JSON object as the last line of stdout)
 
-PIPELINE is a textproto file or the name of one in pipelines/. Exit codes: 0 done, 2 bad input, 3 failed,
+PIPELINE is a textproto file or the name of one in pipelines/. RUN is the folder of a run or a trace.json. A and B are
+pipelines, plans (export --format json) or summaries (plan --summary). Exit codes: 0 done, 2 bad input, 3 failed,
 4 stuck, 130 interrupted after a clean stop.
 )";
 }

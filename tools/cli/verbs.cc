@@ -241,6 +241,8 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "verify") return VerifyVerb(line, folders);
   if (line.verb == "simulate") return SimulateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
+  if (line.verb == "analyze") return AnalyzeVerb(line, folders);
+  if (line.verb == "diff") return DiffVerb(line, folders);
   if (line.verb == "describe") return DescribeVerb(line, folders);
   if (line.verb == "data") return DataVerb(line, folders);
   std::cout << Usage();

@@ -33,6 +33,8 @@ int Fail(const CommandLine& line, const absl::Status& status, const Findings& fi
 // Prints `json` as the last line of stdout when the line asks for it.
 void PrintJson(const CommandLine& line, const std::string& json);
 
+int AnalyzeVerb(const CommandLine& line, const Folders& folders);
+int DiffVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);
