@@ -132,8 +132,8 @@ TEST(AnalysisTest, EverySimulatedPlanComesBackFromItsFileAndItsWaitsAreTheSimula
     for (const PathNode& p : a.path) {
       path += p.part.end_ns - p.part.begin_ns;
       // Ends are rounded to nanoseconds one by one.
-      if (p.part.waiting)
-        EXPECT_LE(p.part.end_ns - p.part.begin_ns, 2) << named.name << " " << p.node;
+      const int64_t waits = p.part.waiting ? p.part.end_ns - p.part.begin_ns : 0;
+      EXPECT_LE(waits, 2) << named.name << " " << p.node;
     }
     EXPECT_EQ(path, step) << named.name;
     for (const RankTime& r : a.breakdown.ranks)

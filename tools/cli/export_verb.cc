@@ -10,6 +10,7 @@
 #include "graph/sim/simulate.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/dot.h"
+#include "tools/analyze/plan_facts.h"
 #include "tools/cli/report.h"
 #include "tools/cli/verbs.h"
 
@@ -32,11 +33,22 @@ std::string GraphText(const CompiledPipeline& c) {
   return ToText(def);
 }
 
+// The plan, and what its graph adds for readers of the plan alone: `millrace diff` compares it with others.
+absl::StatusOr<std::string> PlanWithFacts(const CompiledPipeline& c) {
+  absl::StatusOr<std::string> text = PlanJson(c.plan);
+  if (!text.ok()) return text;
+  const absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
+  if (!predicted.ok()) return predicted.status();
+  Json json = Json::parse(*text);
+  json["summary"] = FactsJson(c.plan, *predicted);
+  return json.dump();
+}
+
 absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipeline& c) {
   const std::string format = line.Get("format", "text");
   const bool plan = line.Get("what", "plan") == "plan";
   if (format == "text") return plan ? PlanText(c.plan) : GraphText(c);
-  if (format == "json") return PlanJson(c.plan);
+  if (format == "json") return PlanWithFacts(c);
   if (format == "dot") return plan ? PlanDot(c.plan) : GraphDot(c.plan.graph);
   if (format == "chrome") {
     absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
