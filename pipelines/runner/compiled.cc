@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "graph/base/status.h"
+#include "graph/lower/edited_step.h"
 #include "graph/lower/lower.h"
 #include "graph/plan/planner.h"
 #include "models/probe.h"
@@ -116,6 +117,15 @@ absl::Status CompileModel(CompiledPipeline& c, Findings& findings) {
 
   LowerOptions options = FromPipeline(p);
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
+  if (c.loaded.graph.has_value()) {  // the step as it was printed and edited
+    Findings misfits;
+    CheckEditedStep(*c.loaded.graph, graph, misfits);
+    if (!misfits.ok()) {
+      findings.Append(misfits);
+      return misfits.ToStatus();
+    }
+    graph = *c.loaded.graph;
+  }
   const PlanOptions plan_options = {.name = p.name(), .world_size = p.parallel().data()};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
@@ -167,7 +177,7 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   CompiledPipeline c;
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
-  c.has_model = !c.loaded.graph.has_value();
+  c.has_model = c.loaded.proto.has_model();
   RETURN_IF_ERROR(c.has_model ? CompileModel(c, findings) : CompileGraph(c, findings));
   return c;
 }

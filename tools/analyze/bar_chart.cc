@@ -9,7 +9,7 @@
 namespace millrace {
 namespace {
 
-constexpr int kWidth = 880, kRow = 24, kBar = 16, kLetter = 7, kNumber = 130;
+constexpr int kWidth = 880, kRow = 24, kBar = 16, kLetter = 7, kNumber = 150;
 
 constexpr char kStyle[] =
     "<style>\n"
