@@ -105,11 +105,28 @@ std::vector<PlanDiff::NodeGroup> NodeGroups(const PlanFacts& fa, const PlanFacts
   return list;
 }
 
+// Those of `mine` that `other` lacks although it has both nodes.
+void AddEdges(const PlanFacts& mine, const PlanFacts& other, bool in_a,
+              std::vector<PlanDiff::EdgeGroup>* list) {
+  const std::map<std::string, Place> known = PlacesOf(other);
+  std::map<std::tuple<std::string, std::string, std::string>, int64_t> groups;
+  for (const auto& edge : mine.edges) {
+    const auto& [kind, from, to] = edge;
+    if (other.edges.count(edge) > 0 || known.count(from) == 0 || known.count(to) == 0) continue;
+    ++groups[{kind, NamePattern(from), NamePattern(to)}];
+  }
+  for (const auto& [group, count] : groups) {
+    const auto& [kind, from, to] = group;
+    list->push_back({in_a, kind, from, to, count});
+  }
+}
+
 }  // namespace
 
 bool PlanDiff::same() const {
   return config.empty() && counts.empty() && peak_bytes.empty() && at_peak.empty() &&
-         collective_count.empty() && collective_bytes.empty() && seconds.empty() && nodes.empty();
+         collective_count.empty() && collective_bytes.empty() && seconds.empty() && nodes.empty() &&
+         edges.empty();
 }
 
 PlanDiff Diff(const PlanFacts& a, const PlanFacts& b) {
@@ -135,7 +152,10 @@ PlanDiff Diff(const PlanFacts& a, const PlanFacts& b) {
   if (a.over_bound && b.over_bound && !Equal(*a.over_bound, *b.over_bound))
     d.seconds.push_back({"step / lower bound", a.over_bound, b.over_bound});
   d.nodes_compared = a.has_nodes && b.has_nodes;
-  if (d.nodes_compared) d.nodes = NodeGroups(a, b);
+  if (!d.nodes_compared) return d;
+  d.nodes = NodeGroups(a, b);
+  AddEdges(a, b, /*in_a=*/true, &d.edges);
+  AddEdges(b, a, /*in_a=*/false, &d.edges);
   return d;
 }
 

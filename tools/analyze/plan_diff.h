@@ -33,11 +33,18 @@ struct PlanDiff {
     std::string lane_a, lane_b;
     int64_t count = 0;
   };
+  // Edges between nodes that both sides have: who waits for whom, on one side only.
+  struct EdgeGroup {
+    bool in_a = false;
+    std::string kind, from, to;  // "control", patterns of names
+    int64_t count = 0;
+  };
   std::string name_a, name_b;
   std::vector<Change<std::string>> config;
   std::vector<Change<int64_t>> counts, peak_bytes, at_peak, collective_count, collective_bytes;
   std::vector<Change<double>> seconds;
   std::vector<NodeGroup> nodes;
+  std::vector<EdgeGroup> edges;
   bool nodes_compared = false;  // false: one side is a summary, which knows their number only
 
   bool same() const;

@@ -42,6 +42,19 @@ TEST(PlanDiffTest, TheFewestNodesThatExplainANewOrderHaveMoved) {
               ElementsAre("+1 new"));
 }
 
+TEST(PlanDiffTest, AnEdgeMoreIsADifferenceAndEdgesOfNewNodesAreNot) {
+  PlanFacts a = Lanes({"f/0", "g/1"});
+  PlanFacts b = Lanes({"f/0", "g/1", "new"});
+  b.edges = {{"control", "f/0", "g/1"}, {"data", "f/0", "new"}};
+  const PlanDiff d = Diff(a, b);
+  ASSERT_EQ(d.edges.size(), 1u);
+  EXPECT_EQ(d.edges[0].from, "f/*");
+  EXPECT_FALSE(d.edges[0].in_a);
+  b.lanes = a.lanes;
+  EXPECT_FALSE(Diff(a, b).same());
+  EXPECT_THAT(ToText(Diff(a, b)), HasSubstr("+    1  control  f/* -> g/*"));
+}
+
 TEST(PlanDiffTest, ASummaryAndThePlanItWasMadeOfAreTheSame) {
   for (const NamedPlan& named : ValidPlans(Planner::kReal)) {
     const auto simulated = Simulate(named.plan, Machine());

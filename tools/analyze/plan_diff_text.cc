@@ -99,6 +99,11 @@ std::string ToText(const PlanDiff& d) {
   }
   section(!d.nodes.empty(), "nodes");
   for (const Group& g : d.nodes) out += NodeLine(g);
+  section(!d.edges.empty(), "who waits for whom, among nodes of both");
+  for (const PlanDiff::EdgeGroup& e : d.edges) {
+    absl::StrAppendFormat(&out, "  %c %4d  %-8s %s -> %s\n", e.in_a ? '-' : '+', e.count, e.kind,
+                          e.from, e.to);
+  }
   if (!d.nodes_compared) out += "\nnodes were not compared: a summary knows only their number\n";
   return out;
 }
@@ -123,6 +128,14 @@ Json ToJson(const PlanDiff& d) {
                      {"example", g.example},
                      {"lane_a", g.lane_a},
                      {"lane_b", g.lane_b}});
+  }
+  Json& edges = json["edges"] = Json::array();
+  for (const PlanDiff::EdgeGroup& e : d.edges) {
+    edges.push_back({{"change", e.in_a ? "only_in_a" : "only_in_b"},
+                     {"kind", e.kind},
+                     {"from", e.from},
+                     {"to", e.to},
+                     {"count", e.count}});
   }
   return json;
 }

@@ -81,6 +81,12 @@ void AddLanes(const Json& rank_plans, PlanFacts* f) {
       for (const Json& run : lane.value("run", Json::array()))
         order.push_back(run.value("node", ""));
     }
+    for (const Json& kind : rp.value("edges", Json::array())) {
+      const std::string name = kind.value("kind", "");
+      if (name == "lane") continue;
+      for (const Json& e : kind.value("edge", Json::array()))
+        f->edges.insert({name, e.value("from", ""), e.value("to", "")});
+    }
   }
 }
 

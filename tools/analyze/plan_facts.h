@@ -11,7 +11,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,7 +36,9 @@ struct PlanFacts {
   std::optional<double> over_bound;               // simulated step / lower bound
   bool has_nodes = false;                         // of a summary, only their number is known
   std::map<std::string, std::vector<std::string>> lanes;  // lane -> its nodes in order
-  std::map<std::string, std::string> config;              // setting -> value; empty when not known
+  // kind, from, to; without "lane", which the orders tell. Of several rank plans the union.
+  std::set<std::tuple<std::string, std::string, std::string>> edges;
+  std::map<std::string, std::string> config;  // setting -> value; empty when not known
 };
 
 // `resolved`: one "path: value  # origin" a line (pipeline_text.h).
