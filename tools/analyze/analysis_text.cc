@@ -38,6 +38,11 @@ class Page {
   }
   static double Ms(int64_t ns) { return static_cast<double>(ns) * 1e-6; }
 
+  void More(size_t all, const char* what) {
+    if (all > top_)
+      absl::StrAppend(&out_, "and ", all - top_, " more ", what, "; --json has all\n");
+  }
+
   void Head() {
     absl::StrAppendFormat(&out_, "%s (%s): %d steps, median %.3f ms, %d ranks\n", a_.title,
                           a_.predicted ? "predicted" : "measured", a_.breakdown.steps,
@@ -50,7 +55,8 @@ class Page {
   void Ranks() {
     absl::StrAppendFormat(&out_, "\nms per step %9s %16s %13s %9s | %13s %8s\n", "compute",
                           "exposed comm.", "exposed copy", "idle", "communication", "overlap");
-    for (const RankTime& r : a_.breakdown.ranks) {
+    for (size_t i = 0; i < std::min(top_, a_.breakdown.ranks.size()); ++i) {
+      const RankTime& r = a_.breakdown.ranks[i];
       const int64_t all = a_.breakdown.steps_ns;
       absl::StrAppendFormat(
           &out_, "rank %-6d %10.3f %4.1f%% %10.3f %4.1f%% %13.3f %9.3f | %13.3f %7.1f%%\n", r.rank,
@@ -59,17 +65,20 @@ class Page {
           PerStep(r.communication_ns),
           Percent(r.communication_ns - r.exposed_ns, r.communication_ns));
     }
+    More(a_.breakdown.ranks.size(), "ranks");
   }
 
   void IdleByCause() {
     absl::StrAppendFormat(&out_, "\nidle by cause, ms per step %10s %9s %9s %9s %9s\n", "data",
                           "lane", "credit", "wake-up", "after");
-    for (const LaneTime& l : a_.breakdown.lanes) {
+    for (size_t i = 0; i < std::min(top_, a_.breakdown.lanes.size()); ++i) {
+      const LaneTime& l = a_.breakdown.lanes[i];
       absl::StrAppendFormat(&out_, "%-26s %10.3f %9.3f %9.3f %9.3f %9.3f\n",
                             absl::StrFormat("rank %d %s", l.rank, l.name), PerStep(l.wait_data_ns),
                             PerStep(l.wait_lane_ns), PerStep(l.wait_credit_ns),
                             PerStep(l.wake_up_ns), PerStep(l.rest_ns));
     }
+    More(a_.breakdown.lanes.size(), "lanes");
   }
 
   void Exposed() {
@@ -95,12 +104,22 @@ class Page {
     if (a_.world_size < 2 || a_.collectives == 0) return;
     absl::StrAppend(&out_, "\nstragglers: ", a_.collectives,
                     " collectives a step; last = times it came alone as the last\n");
+    std::vector<RankLate> ranks;
     for (const RankLate& r : a_.late_by_rank) {
+      if (r.waited_ns > 0 || r.caused_ns > 0) ranks.push_back(r);
+    }
+    std::stable_sort(ranks.begin(), ranks.end(), [](const RankLate& x, const RankLate& y) {
+      return x.caused_ns > y.caused_ns;
+    });
+    if (ranks.empty()) absl::StrAppend(&out_, "all ranks arrive together\n");
+    for (size_t i = 0; i < std::min(top_, ranks.size()); ++i) {
+      const RankLate& r = ranks[i];
       absl::StrAppendFormat(
           &out_,
           "rank %-4d last %4d times, others waited %9.3f ms per step for it, it waited %9.3f\n",
           r.rank, r.times_last, PerStep(r.caused_ns), PerStep(r.waited_ns));
     }
+    More(ranks.size(), "ranks");
     for (size_t i = 0; i < std::min(top_, a_.late_by_step.size()); ++i) {
       const StepLate& s = a_.late_by_step[i];
       absl::StrAppendFormat(&out_, "step %-6d slowest compute rank %d: %.3f ms (mean %.3f)", s.step,

@@ -24,8 +24,9 @@ void Lines(const std::vector<PlanDiff::Change<T>>& changes, const Print& print, 
     const auto side = [&](const std::optional<T>& v) { return v ? print(*v) : std::string("-"); };
     absl::StrAppendFormat(out, "  %-34s %16s -> %-16s", c.what, side(c.a), side(c.b));
     if (c.a && c.b && *c.a != 0) {
-      absl::StrAppendFormat(out, " %+.1f%%",
-                            100 * (static_cast<double>(*c.b) / static_cast<double>(*c.a) - 1));
+      const double times = static_cast<double>(*c.b) / static_cast<double>(*c.a);
+      if (times < 10) absl::StrAppendFormat(out, " %+.1f%%", 100 * (times - 1));
+      if (times >= 10) absl::StrAppendFormat(out, " x%.0f", times);
     }
     while (out->back() == ' ') out->pop_back();
     *out += '\n';
