@@ -77,9 +77,15 @@ class Checker {
           "nothing to train, expected `model` (a registered one) or `graph` (a step by hand)",
           "add model { name: \"...\" }; `millrace describe model` lists them");
     }
-    if (m_.has_model() && m_.has_graph()) {
-      Add("graph", "contradiction", "both `model` and `graph` are set, expected one of them",
-          "take out the one that you do not want to train");
+    // With buckets, the graph is the lowered step of the model, printed and perhaps edited.
+    if (m_.has_model() && m_.has_graph() && m_.graph().bucket_size() == 0) {
+      Add("graph", "contradiction",
+          "both `model` and `graph` are set, and the graph has no buckets, expected one of them or "
+          "the model's own "
+          "lowered step",
+          "take out the one that you do not want to train, or write what `millrace export --what "
+          "graph --format "
+          "text` prints");
     }
     Missing(m_.has_model() && m_.model().name().empty(), "model.name",
             "the name of a registered model", "`millrace describe model` lists them");

@@ -37,7 +37,9 @@ TEST(BreakdownTest, PartsOfALaneAddUpToTheStep) {
   EXPECT_EQ(communication.wait_data_ns, 12);
   EXPECT_EQ(communication.rest_ns, 40);
   for (const LaneTime& l : b.lanes) {
-    EXPECT_EQ(l.busy_ns + l.wait_data_ns + l.wait_credit_ns + l.wake_up_ns + l.rest_ns, 100);
+    EXPECT_EQ(
+        l.busy_ns + l.wait_data_ns + l.wait_lane_ns + l.wait_credit_ns + l.wake_up_ns + l.rest_ns,
+        100);
   }
 }
 
@@ -48,6 +50,34 @@ TEST(BreakdownTest, CommunicationIsExposedWhereNoComputeRuns) {
   EXPECT_EQ(b.ranks[0].compute_ns, 68);
   EXPECT_EQ(b.ranks[0].communication_ns, 48);
   EXPECT_EQ(b.ranks[0].exposed_ns, 20);
+  EXPECT_EQ(b.ranks[0].idle_ns, 100 - 68 - 20);
+  EXPECT_EQ(ExposedBySpan(OneStep(plan)), (std::vector<int64_t>{0, 0, 20, 0, 0}));
+}
+
+TEST(BreakdownTest, WaitingForADataOfALaneThatWasTakenIsWaitingForTheLane) {
+  const Plan plan = TracePlan();
+  Trace t = OneStep(plan);
+  t.spans[2].begin_ns = 45;  // the gather was issued at 12, and its lane was taken until 45
+  t.spans[2].ready_ns = 12;
+  const LaneTime compute = BreakDown(t).lanes[0];
+  EXPECT_EQ(compute.wait_lane_ns, 5);  // from 40, when compute had nothing left, to 45
+  EXPECT_EQ(compute.wait_data_ns, 15);
+}
+
+TEST(BreakdownTest, OneStepOfManyIsATraceOfItsOwn) {
+  const Plan plan = TracePlan();
+  Trace t = OneStep(plan);
+  t.steps.push_back({1, 100, 200});
+  for (int i = 0; i < 5; ++i) {
+    Span s = t.spans[i];
+    for (int64_t* ns : {&s.begin_ns, &s.end_ns, &s.ready_ns}) *ns += 100;
+    t.spans.push_back(s);
+  }
+  const Breakdown both = BreakDown(t);
+  const Breakdown second = BreakDown(StepOf(t, 1));
+  EXPECT_EQ(second.steps, 1);
+  EXPECT_EQ(second.ranks[0].exposed_ns * 2, both.ranks[0].exposed_ns);
+  EXPECT_EQ(second.lanes[0].busy_ns * 2, both.lanes[0].busy_ns);
 }
 
 TEST(BreakdownTest, IdleForACreditIsToldApart) {
@@ -64,11 +94,14 @@ TEST(BreakdownTest, TheTableIsPerStep) {
   const Plan plan = TracePlan();
   EXPECT_EQ(ToText(BreakDown(OneStep(plan))),
             "ms per step, 1 steps of 0.000 ms\n"
-            "rank and lane                  busy  wait data     credit    wake-up       rest   "
+            "rank and lane                  busy  wait data       lane     credit    wake-up       "
+            "rest   "
             "(queued)\n"
             "0 compute                     0.000      0.000      0.000      0.000      0.000      "
+            "0.000      "
             "0.000\n"
             "0 comm:data                   0.000      0.000      0.000      0.000      0.000      "
+            "0.000      "
             "0.000\n"
             "rank 0: compute 0.000, communication 0.000, of it exposed 0.000\n");
 }

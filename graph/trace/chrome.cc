@@ -7,11 +7,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 namespace millrace {
 namespace {
-
-constexpr int kStepsTrack = 1000;  // below the lanes
 
 bool IsUtf8(absl::string_view text) {
   for (size_t i = 0; i < text.size();) {
@@ -30,9 +29,7 @@ bool IsUtf8(absl::string_view text) {
   return true;
 }
 
-std::string Microseconds(int64_t ns) {
-  return absl::StrFormat("%s%d.%03d", ns < 0 ? "-" : "", std::abs(ns) / 1000, std::abs(ns) % 1000);
-}
+absl::string_view LaneKindName(LaneKind kind) { return kLaneKindNames[static_cast<size_t>(kind)]; }
 
 absl::string_view Category(const Node& node, LaneKind lane) {
   if (node.async == AsyncRole::kStart) return "cpu_op";
@@ -48,13 +45,41 @@ absl::string_view Category(const Node& node, LaneKind lane) {
   }
 }
 
+int64_t Origin(const Trace& trace) {
+  int64_t origin = INT64_MAX;
+  for (const Span& s : trace.spans) origin = std::min(origin, s.begin_ns);
+  for (const StepMark& s : trace.steps) origin = std::min(origin, s.begin_ns);
+  return origin == INT64_MAX ? 0 : origin;
+}
+
+// What the events do not say of a trace.
+std::string Header(const Trace& trace) {
+  std::string out = absl::StrCat(
+      "{\"title\":", JsonString(trace.title), ",\"predicted\":", trace.predicted ? "true" : "false",
+      ",\"plan\":", JsonString(trace.plan->name), ",\"plan_hash\":", JsonString(trace.plan->hash),
+      ",\"machine\":", JsonString(trace.plan->machine), ",\"world_size\":", trace.plan->world_size,
+      ",\"origin_ns\":", Origin(trace), ",\"dropped\":", trace.dropped,
+      ",\"peak_flops_per_second\":", absl::StrFormat("%.17g", trace.peak_flops_per_second),
+      ",\"rank_plans\":[");
+  for (size_t p = 0; p < trace.plan->rank_plans.size(); ++p) {
+    const RankPlan& rank_plan = trace.plan->rank_plans[p];
+    absl::StrAppend(&out, p == 0 ? "" : ",", "{\"ranks\":[", absl::StrJoin(rank_plan.ranks, ","),
+                    "],\"lanes\":[");
+    for (size_t l = 0; l < rank_plan.lanes.size(); ++l) {
+      absl::StrAppend(&out, l == 0 ? "" : ",", "{\"name\":", JsonString(rank_plan.lanes[l].name),
+                      ",\"kind\":\"", LaneKindName(rank_plan.lanes[l].kind), "\"}");
+    }
+    absl::StrAppend(&out, "]}");
+  }
+  return absl::StrCat(out, "]}");
+}
+
 // The events of one trace, shifted so that its first step begins at 0.
 class Writer {
  public:
   Writer(const Trace& trace, int which, int of, std::ostream& out, bool& first)
       : trace_(trace), plan_(*trace.plan), which_(which), of_(of), out_(out), first_(first) {
-    for (const Span& s : trace.spans) origin_ = std::min(origin_, s.begin_ns);
-    for (const StepMark& s : trace.steps) origin_ = std::min(origin_, s.begin_ns);
+    origin_ = Origin(trace);
   }
 
   void Write() {
@@ -116,20 +141,37 @@ class Writer {
       const size_t suffix = name.rfind(".done");
       if (suffix != absl::string_view::npos) name = name.substr(0, suffix);
     }
-    std::string args = absl::StrCat("\"op\":", JsonString(node.op));
+    std::string args = absl::StrCat("\"id\":", s.node, ",\"op\":", JsonString(node.op));
+    if (name != node.name) absl::StrAppend(&args, ",\"node\":", JsonString(node.name));
+    if (node.async != AsyncRole::kNone) {
+      absl::StrAppend(&args, ",\"async\":\"", node.async == AsyncRole::kStart ? "start" : "done",
+                      "\",\"partner\":", node.partner);
+    }
     const int64_t bytes = BytesOf(plan_.graph, node);
     if (bytes > 0) absl::StrAppend(&args, ",\"bytes\":", bytes);
     if (node.is_collective) {
       absl::StrAppend(&args, ",\"group\":", JsonString(node.collective.group));
+      if (Name(node.collective.op) != node.op)
+        absl::StrAppend(&args, ",\"collective\":\"", Name(node.collective.op), "\"");
     }
+    if (node.flops > 0) absl::StrAppend(&args, ",\"flops\":", node.flops);
     const int64_t stage = IntAttr(node, "stage", -1);
-    if (stage >= 0) absl::StrAppend(&args, ",\"stage\":", stage);
-    if (s.begin_ns > s.ready_ns) {
-      absl::StrAppend(&args, ",\"ready_before_us\":", Microseconds(s.begin_ns - s.ready_ns));
+    if (stage >= 0) {
+      absl::StrAppend(&args, ",\"stage\":", stage);
+      const std::string stage_name = StageName(node);
+      if (!stage_name.empty()) absl::StrAppend(&args, ",\"stage_name\":", JsonString(stage_name));
     }
-    const std::string where =
-        absl::StrCat("\"pid\":", Pid(s.rank), ",\"tid\":", s.lane, ",\"ts\":", Microseconds(begin));
-    Event("{\"ph\":\"X\",", where, ",\"dur\":", Microseconds(duration),
+    // Counted from the slice's own begin, which may lie later than the span's.
+    const int64_t written = begin + origin_;
+    if (written > s.ready_ns) {
+      absl::StrAppend(&args, ",\"ready_before_us\":", ChromeMicroseconds(written - s.ready_ns));
+    }
+    if (s.credit_ns > 0) {
+      absl::StrAppend(&args, ",\"credit_before_us\":", ChromeMicroseconds(written - s.credit_ns));
+    }
+    const std::string where = absl::StrCat("\"pid\":", Pid(s.rank), ",\"tid\":", s.lane,
+                                           ",\"ts\":", ChromeMicroseconds(begin));
+    Event("{\"ph\":\"X\",", where, ",\"dur\":", ChromeMicroseconds(duration),
           ",\"name\":", JsonString(name), ",\"cat\":\"", Category(node, lane), "\",\"args\":{",
           args, ",\"stream\":", s.lane, "}}");
     // One arrow per operation and step; a start is seen before its completion or after, whichever track
@@ -147,9 +189,10 @@ class Writer {
     Metadata(Pid(rank), kStepsTrack, "thread_name", "\"name\":\"steps\"");
     for (const StepMark& step : trace_.steps) {
       Event("{\"ph\":\"X\",\"pid\":", Pid(rank), ",\"tid\":", kStepsTrack,
-            ",\"ts\":", Microseconds(step.begin_ns - origin_),
-            ",\"dur\":", Microseconds(step.end_ns - step.begin_ns), ",\"name\":\"ProfilerStep#",
-            step.step, "\",\"cat\":\"user_annotation\",\"args\":{\"step\":", step.step, "}}");
+            ",\"ts\":", ChromeMicroseconds(step.begin_ns - origin_),
+            ",\"dur\":", ChromeMicroseconds(step.end_ns - step.begin_ns),
+            ",\"name\":\"ProfilerStep#", step.step,
+            "\",\"cat\":\"user_annotation\",\"args\":{\"step\":", step.step, "}}");
     }
   }
 
@@ -159,11 +202,15 @@ class Writer {
   const int of_;
   std::ostream& out_;
   bool& first_;
-  int64_t origin_ = INT64_MAX;
+  int64_t origin_ = 0;
   std::map<std::pair<int, NodeId>, int> arrows_;
 };
 
 }  // namespace
+
+std::string ChromeMicroseconds(int64_t ns) {
+  return absl::StrFormat("%s%d.%03d", ns < 0 ? "-" : "", std::abs(ns) / 1000, std::abs(ns) % 1000);
+}
 
 std::string JsonString(absl::string_view text) {
   const bool utf8 = IsUtf8(text);
@@ -185,7 +232,14 @@ std::string JsonString(absl::string_view text) {
 }
 
 void WriteChromeTrace(const std::vector<const Trace*>& traces, std::ostream& out) {
-  out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
+  out << "{\"schemaVersion\":1,\"displayTimeUnit\":\"ms\",";
+  if (traces.size() == 1) {
+    out << "\"traceName\":" << JsonString(traces[0]->title)
+        << ",\"baseTimeNanoseconds\":" << Origin(*traces[0]) << ",";
+  }
+  out << "\n\"millrace\":{\"version\":1,\"traces\":[";
+  for (size_t i = 0; i < traces.size(); ++i) out << (i == 0 ? "\n" : ",\n") << Header(*traces[i]);
+  out << "]},\n\"traceEvents\":[";
   bool first = true;
   for (size_t i = 0; i < traces.size(); ++i) {
     Writer(*traces[i], static_cast<int>(i), static_cast<int>(traces.size()), out, first).Write();

@@ -58,10 +58,13 @@ TEST(ChromeTest, ASliceTellsOpBytesGroupStageAndKeepsItsNanoseconds) {
     if (e["ph"] == "X" && e["pid"] == 0 && e["name"] == "a") forward = e;
     if (e["ph"] == "X" && e["pid"] == 0 && e["name"] == "gather") gather = e;
   }
-  EXPECT_EQ(forward["args"], json::parse(R"({"op":"forward","bytes":32,"stage":3,"stream":0})"));
+  EXPECT_EQ(forward["args"],
+            json::parse(R"({"id":0,"op":"forward","bytes":32,"stage":3,"stream":0})"));
   EXPECT_EQ(forward["ts"], 0);
-  EXPECT_EQ(gather["args"],
-            json::parse(R"({"op":"all_gather","bytes":16,"group":"data","stream":1})"));
+  EXPECT_EQ(
+      gather["args"],
+      json::parse(R"({"id":2,"op":"all_gather","node":"gather.done","async":"done","partner":1,
+                            "bytes":16,"group":"data","stream":1})"));
   EXPECT_DOUBLE_EQ(gather["ts"], 2.123);
   EXPECT_DOUBLE_EQ(gather["dur"], 2.878);
   EXPECT_EQ(gather["cat"], "kernel");

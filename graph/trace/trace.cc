@@ -49,6 +49,14 @@ void CompleteSpans(const Plan& plan, const RankPlan& rank_plan, int64_t step_beg
   }
 }
 
+std::string StageName(const Node& node) {
+  if (node.attrs.count("stage") == 0) return "";
+  const size_t first = node.name.find('/');
+  const size_t last = node.name.rfind('/');
+  if (first == std::string::npos || last == first) return "";
+  return node.name.substr(first + 1, last - first - 1);
+}
+
 int64_t BytesOf(const Graph& graph, const Node& node) {
   if (node.is_collective) return node.collective.count * SizeOf(node.collective.dtype);
   int64_t bytes = 0;

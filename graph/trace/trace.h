@@ -42,6 +42,8 @@ struct Trace {
   std::vector<StepMark> steps;
   std::vector<Span> spans;  // by step, then rank, then as they ended
   int64_t dropped = 0;      // spans lost because a ring was full; the oldest go first
+  // The machine's peak floating-point rate of one rank, FLOP/s; 0: not known. Utilisation is a share of it.
+  double peak_flops_per_second = 0;
 };
 
 // Lane of every node in a rank's plan, -1 for nodes that the rank does not have.
@@ -51,6 +53,9 @@ std::vector<int32_t> LaneOfNodes(const Plan& plan, const RankPlan& rank_plan);
 // of lanes other than the issue lane up to the end of the lane's previous span. `spans` is in order of end.
 void CompleteSpans(const Plan& plan, const RankPlan& rank_plan, int64_t step_begin_ns,
                    std::vector<Span>& spans);
+
+// The stage that a forward or backward node belongs to ("layers.3" of "forward/layers.3/0"); "" for others.
+std::string StageName(const Node& node);
 
 // Bytes that a node moves (collectives: per rank) or writes: what viewers show beside its name.
 int64_t BytesOf(const Graph& graph, const Node& node);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "graph/base/status.h"
+#include "graph/lower/edited_step.h"
 #include "graph/lower/lower.h"
 #include "graph/lower/recompute.h"
 #include "graph/plan/cost_table.h"
@@ -171,6 +172,15 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
   LowerOptions options = FromPipeline(p);
   RETURN_IF_ERROR(SettleRecompute(c, options, findings));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
+  if (c.loaded.graph.has_value()) {  // the step as it was printed and edited
+    Findings misfits;
+    CheckEditedStep(*c.loaded.graph, graph, misfits);
+    if (!misfits.ok()) {
+      findings.Append(misfits);
+      return misfits.ToStatus();
+    }
+    graph = *c.loaded.graph;
+  }
   const PlanOptions plan_options = {
       .name = p.name(),
       .world_size = p.parallel().data(),
@@ -232,7 +242,7 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
   RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
-  c.has_model = !c.loaded.graph.has_value();
+  c.has_model = c.loaded.proto.has_model();
   RETURN_IF_ERROR(c.has_model ? CompileModel(c, options, findings)
                               : CompileGraph(c, options, findings));
   return c;

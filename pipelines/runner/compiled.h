@@ -29,7 +29,8 @@ struct CompiledPipeline {
   LoadedPipeline loaded;
   Machine machine;  // with what the cost table measured of it
   std::optional<CostTable> costs;
-  bool has_model = false;      // false: the step is written by hand, and there is no evaluation
+  bool has_model = false;      // false: the step is written by hand, and there is no evaluation;
+                               // true with loaded.graph: the model's own step, edited
   ModelDef model, eval_model;  // of train.micro_batch and of train.eval_batch samples
   ModelSpec spec, eval_spec;
   ImageNeeds image_needs;

@@ -273,6 +273,7 @@ absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
   const int keep = p_.runtime().trace_steps();
   if (keep == 0) return absl::OkStatus();
   Trace trace = recorder_.Collect(c_.plan, p_.name());
+  trace.peak_flops_per_second = c_.machine.device().flops_per_second();
   if (static_cast<int>(trace.steps.size()) > keep) {
     const int64_t from = trace.steps[trace.steps.size() - keep].begin_ns;
     trace.steps.erase(trace.steps.begin(), trace.steps.end() - keep);

@@ -25,6 +25,12 @@ const std::map<std::string, FlagSpec>& Flags() {
   static const auto* const flags = new std::map<std::string, FlagSpec>{
       {"json", {}},
       {"set", {true}},
+      {"set_a", {true, false, {"diff"}}},
+      {"set_b", {true, false, {"diff"}}},
+      {"exit_code", {false, false, {"diff"}}},
+      {"csv", {true, false, {"analyze"}}},
+      {"plot", {true, false, {"analyze"}}},
+      {"hta", {true, false, {"analyze"}}},
       {"quiet", {false, false, {"run"}}},
       {"losses", {false, false, {"run"}}},
       {"resume", {false, true, {"run"}}},
@@ -54,8 +60,8 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run",      "plan",    "verify", "simulate", "calibrate", "export",
-      "describe", "explain", "advise", "data",     "help"};
+      "run",      "plan",    "verify",  "simulate", "calibrate", "export", "analyze", "diff",
+      "describe", "explain", "advise",  "data",     "help"};
   return *verbs;
 }
 
@@ -126,10 +132,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     }
     if (name == "set") {
       c.sets.push_back(value);
-    } else if (name == "what_if" && c.Has(name)) {
-      c.flags[name] += "," + value;
     } else {
       c.flags[name] = value;
+      c.repeated[name].push_back(value);
     }
   }
   if (c.verb.empty()) {
@@ -160,6 +165,8 @@ std::string Usage() {
   simulate PIPELINE   predicted step time and where it goes    --what_if link.intra_node=0.5x,rank.1=1.2x
   calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
   export PIPELINE     --format text|json|dot|chrome|html  [--what graph|plan] [--out FILE]
+  analyze RUN...      where the time of a run went; several runs side by side  --csv FILE --plot FILE.svg --hta DIR
+  diff A B            memory, communication, time, nodes of two pipelines or plans  [--set_a X=Y --set_b X=Y --exit_code]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
   explain PIPELINE NODE | KNOB   why the node stands where it stands; what the setting does here, in bytes and seconds
   advise PIPELINE     which ZeRO stage and recompute fit, and which is fastest  --devices N --memory 80GiB
@@ -168,7 +175,8 @@ std::string Usage() {
 
   every verb          --set path.to.field=value (repeated)   --json (one JSON object as the last line of stdout)
 
-PIPELINE is a textproto file or the name of one in pipelines/. Exit codes: 0 done, 2 bad input, 3 failed,
+PIPELINE is a textproto file or the name of one in pipelines/. RUN is the folder of a run or a trace.json. A and B are
+pipelines, plans (export --format json) or summaries (plan --summary). Exit codes: 0 done, 2 bad input, 3 failed,
 4 stuck, 130 interrupted after a clean stop.
 )";
 }

@@ -18,7 +18,8 @@ struct CommandLine {
   std::string verb;
   std::vector<std::string> arguments;
   std::vector<std::string> sets;             // values of --set, in order
-  std::map<std::string, std::string> flags;  // others; "" for switches
+  std::map<std::string, std::string> flags;  // others; "" for switches; of a repeated one the last
+  std::map<std::string, std::vector<std::string>> repeated;  // as flags, all of them in order
   std::string typed;  // the whole line, to be typed again: "millrace run digits_vit --quiet"
   bool Has(const std::string& flag) const { return flags.count(flag) > 0; }
   std::string Get(const std::string& flag, const std::string& fallback) const {

@@ -11,7 +11,8 @@
 #include "graph/sim/simulate.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/dot.h"
-#include "graph/verify/verify.h"
+#include "graph/verify/certificate.h"
+#include "tools/analyze/plan_facts.h"
 #include "tools/cli/report.h"
 #include "tools/cli/verbs.h"
 #include "tools/report/report.h"
@@ -35,6 +36,17 @@ std::string GraphText(const CompiledPipeline& c) {
   return ToText(def);
 }
 
+// The plan, and what its graph adds for readers of the plan alone: `millrace diff` compares it with others.
+absl::StatusOr<std::string> PlanWithFacts(const CompiledPipeline& c) {
+  absl::StatusOr<std::string> text = PlanJson(c.plan);
+  if (!text.ok()) return text;
+  const absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
+  if (!predicted.ok()) return predicted.status();
+  Json json = Json::parse(*text);
+  json["summary"] = FactsJson(c.plan, *predicted);
+  return json.dump();
+}
+
 absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipeline& c) {
   const std::string format = line.Get("format", "text");
   const bool plan = line.Get("what", "plan") == "plan";
@@ -43,16 +55,19 @@ absl::StatusOr<std::string> Exported(const CommandLine& line, const CompiledPipe
         absl::StrCat("--what changes nothing with --format ", format, ", which shows the plan"));
   }
   if (format == "text") return plan ? PlanText(c.plan) : GraphText(c);
-  if (format == "json") return PlanJson(c.plan);
+  if (format == "json") return PlanWithFacts(c);
   if (format == "dot") return plan ? PlanDot(c.plan) : GraphDot(c.plan.graph);
   if (format == "chrome" || format == "html") {
     absl::StatusOr<SimResult> predicted = Simulate(c.plan, c.machine);
     if (!predicted.ok()) return predicted.status();
     if (format == "html") {
-      const VerifyResult certificate = Verify(c.plan);
-      return HtmlReport({&c.plan, &*predicted, &c.loaded, &certificate, nullptr, line.typed});
+      const absl::StatusOr<Certificate> certificate = MakeCertificate(c.plan, Verify(c.plan));
+      if (!certificate.ok()) return certificate.status();
+      return HtmlReport(
+          {&c.plan, &*predicted, &c.loaded, &certificate->plan(), nullptr, line.typed});
     }
-    const Trace trace = ToTrace(*predicted, c.plan);
+    Trace trace = ToTrace(*predicted, c.plan);
+    trace.peak_flops_per_second = c.machine.device().flops_per_second();
     return ChromeTraceJson({&trace});
   }
   return absl::InvalidArgumentError("--format must be text, json, dot, chrome or html");

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "graph/plan/summary.h"
 
 namespace millrace {
 namespace {
@@ -117,6 +118,22 @@ Json RunJson(const RunResult& r, bool losses) {
                      {"report", ""},
                      {"checkpoint", r.checkpoint_path}};
   return json;
+}
+
+Json ConfigJson(const CompiledPipeline& c) {
+  const Pipeline& p = c.loaded.proto;
+  return {{"pipeline", p.name()},
+          {"model", c.has_model ? p.model().name() : ""},
+          {"parameters", Summarise(c.plan).parameters},
+          {"zero_stage", p.parallel().zero().stage()},
+          {"world_size", c.plan.world_size},
+          {"micro_batch", p.train().micro_batch()},
+          {"accumulation", p.train().accumulation()},
+          {"global_batch", p.train().global_batch()},
+          {"overlap", p.runtime().overlap()},
+          {"machine", c.plan.machine},
+          {"peak_flops_per_second", c.machine.device().flops_per_second()},
+          {"plan_hash", c.plan.hash}};
 }
 
 Json ErrorJson(const absl::Status& status, const Findings& findings) {

@@ -21,6 +21,8 @@ Json FindingsJson(const Findings& findings);
 Json VerifyJson(const VerifyResult& result, const Plan& plan);
 Json SimulateJson(const SimResult& result, const Plan& plan);
 Json RunJson(const RunResult& result, bool losses);
+// What a run was: the settings by which runs are compared, and the machine's peak rate.
+Json ConfigJson(const CompiledPipeline& pipeline);
 // {"error": {"code", "message", "file", "line", "column", "findings"}}
 Json ErrorJson(const absl::Status& status, const Findings& findings);
 

@@ -40,7 +40,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   options.resume_from = UserPath(folders, line.Get("resume", ""));
   options.quiet = quiet;
   options.keep_losses = line.Has("losses");
-  const Trace predicted_trace = ToTrace(*predicted, c->plan);
+  Trace predicted_trace = ToTrace(*predicted, c->plan);
+  predicted_trace.peak_flops_per_second = c->machine.device().flops_per_second();
   options.predicted = &predicted_trace;
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Create(*c, options);
   if (!trainer.ok())
@@ -62,12 +63,13 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
                                 result->peak_bytes_measured, result->weights_sha256};
   const std::string report = options.run_folder + "/report.html";
   const absl::Status reported =
-      WriteReport(report, {&c->plan, &*predicted, &c->loaded, &certificate, &measured, line.typed});
+      WriteReport(report, {&c->plan, &*predicted, &c->loaded, &certificate->plan(), &measured, line.typed});
   if (!reported.ok()) return Fail(line, reported, Findings(), 3);
   if (!quiet) std::cerr << "report      " << report << "\n";
   // What `analyze` reads beside the trace and the metrics.
   Json summary = RunJson(*result, options.keep_losses);
   summary["outputs"]["report"] = report;
+  summary["config"] = ConfigJson(*c);
   const absl::Status written =
       WriteFileAtomically(options.run_folder + "/run.json", summary.dump(1) + "\n");
   if (!written.ok()) return Fail(line, written, Findings(), 3);

@@ -247,6 +247,8 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "simulate") return SimulateVerb(line, folders);
   if (line.verb == "calibrate") return CalibrateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
+  if (line.verb == "analyze") return AnalyzeVerb(line, folders);
+  if (line.verb == "diff") return DiffVerb(line, folders);
   if (line.verb == "describe") return DescribeVerb(line, folders);
   if (line.verb == "advise") return AdviseVerb(line, folders);
   if (line.verb == "explain") return ExplainVerb(line, folders);

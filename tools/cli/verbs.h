@@ -50,7 +50,9 @@ std::optional<Certificate> Certify(const CommandLine& line, const Folders& folde
                                    const CompiledPipeline& compiled, int* exit_code);
 
 int AdviseVerb(const CommandLine& line, const Folders& folders);
+int AnalyzeVerb(const CommandLine& line, const Folders& folders);
 int CalibrateVerb(const CommandLine& line, const Folders& folders);
+int DiffVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
 int ExplainVerb(const CommandLine& line, const Folders& folders);

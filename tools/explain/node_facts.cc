@@ -8,7 +8,7 @@
 #include "graph/base/status.h"
 #include "graph/ir/op_contract.h"
 #include "graph/plan/clocks.h"
-#include "graph/sim/link_cost.h"
+#include "graph/plan/link_cost.h"
 
 namespace millrace {
 namespace {
