@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes a picture of a report with a headless Chromium, which need not be installed for anything else.
 
-  python3 tools/screenshot.py run/report.html picture.png [--dark] [--size 1280x1800] [--scale 1]
+  python3 tools/screenshot.py run/report.html picture.png [--dark] [--size 1280x1480] [--scale 1]
 
 The browser gets no network. Exit code 2: no browser (apt-get install chromium), 3: it failed, or the page's script
 reported an error.
@@ -39,7 +39,7 @@ def main():
     parser.add_argument("report")
     parser.add_argument("picture")
     parser.add_argument("--dark", action="store_true")
-    parser.add_argument("--size", default="1280x1800", help="of the window, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="1280x1480", help="of the window, WIDTHxHEIGHT")
     parser.add_argument("--scale", default="1", help="picture's pixels per window's pixel")
     args = parser.parse_args()
     program = browser()
