@@ -66,3 +66,27 @@ class MillraceTest(unittest.TestCase):
 
     def train(self, pipeline, *words, code=0, folder="run", **settings):
         return self.call("run", pipeline, "--quiet", "--folder", self.path(folder), *sets(**settings), *words, code=code)
+
+
+# A short warm-up: after 20 steps the weights are far from where they began.
+LEARN = {"lr_schedule__warmup_steps": 5, "train__micro_batch": 25, "runtime__trace_steps": 0, "checkpoint__save": "false"}
+
+
+class DigitsTest(MillraceTest):
+    """Short runs of digits_vit, compared by their weights."""
+
+    def run_once(self, steps=20, stage=2, **settings):
+        """The result of a run whose memory is checked. `stage` etc. are settings of digits_vit."""
+        settings = {**LEARN, "train__steps": steps, "parallel__zero__stage": stage, **settings}
+        r = self.train("digits_vit", "--losses", **settings).json
+        self.assertEqual(r["peak_bytes_measured"], r["peak_bytes_predicted"], settings)
+        self.assertGreater(r["peak_bytes_measured"]["device"], 0)
+        self.assertEqual(r["unplanned_allocations"], 0, settings)
+        self.assertEqual(r["steps"], steps)
+        return r
+
+    def weights_of(self, *runs):
+        """One hash for all of `runs`, each a dict of settings."""
+        hashes = {str(run): self.run_once(**run)["weights_sha256"] for run in runs}
+        self.assertEqual(len(set(hashes.values())), 1, hashes)
+        return next(iter(hashes.values()))

@@ -12,29 +12,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import unittest  # noqa: E402
 
-from millrace_cli import MillraceTest, sets  # noqa: E402
-
-# A short warm-up: after 20 steps the weights are far from where they began.
-LEARN = {"lr_schedule__warmup_steps": 5, "train__micro_batch": 25, "runtime__trace_steps": 0, "checkpoint__save": "false"}
+from millrace_cli import DigitsTest, MillraceTest, sets  # noqa: E402
 
 
-class ParityTest(MillraceTest):
-    def run_once(self, steps=20, stage=2, **settings):
-        """The result of a run whose memory is checked. `stage` etc. are settings of digits_vit."""
-        settings = {**LEARN, "train__steps": steps, "parallel__zero__stage": stage, **settings}
-        r = self.train("digits_vit", "--losses", **settings).json
-        self.assertEqual(r["peak_bytes_measured"], r["peak_bytes_predicted"], settings)
-        self.assertGreater(r["peak_bytes_measured"]["device"], 0)
-        self.assertEqual(r["unplanned_allocations"], 0, settings)
-        self.assertEqual(r["steps"], steps)
-        return r
-
-    def weights_of(self, *runs):
-        """One hash for all of `runs`, each a dict of settings."""
-        hashes = {str(run): self.run_once(**run)["weights_sha256"] for run in runs}
-        self.assertEqual(len(set(hashes.values())), 1, hashes)
-        return next(iter(hashes.values()))
-
+class ParityTest(DigitsTest):
     def test_weights_do_not_depend_on_stage_bucket_prefetch_overlap_or_executor(self):
         bucket, depth = "parallel__zero__reduce_bucket_bytes", "parallel__zero__prefetch_depth"
         weights = self.weights_of(
@@ -57,30 +38,6 @@ class ParityTest(MillraceTest):
 
     def test_weights_of_four_ranks_do_not_depend_on_the_stage(self):
         self.weights_of(*[{"stage": s, "parallel__data": 4, "train__micro_batch": 5, "steps": 6} for s in range(4)])
-
-    def test_weights_do_not_depend_on_what_is_recomputed(self):
-        recompute = "memory__recompute__"
-        ways = ({}, {recompute + "all": "true"}, {recompute + "every": 2}, {recompute + "stage": "[embeddings, layers.2]"})
-        for accumulation, micro_batch in ((1, 10), (2, 5)):
-            batch = {"train__accumulation": accumulation, "train__micro_batch": micro_batch, "steps": 4}
-            for world in (1, 2):
-                with self.subTest(accumulation=accumulation, world=world):
-                    self.weights_of(*[{"stage": stage, "parallel__data": world, **batch, **way}
-                                      for stage in range(4) for way in ways])
-
-    def test_recompute_runs_with_every_executor_and_without_overlap(self):
-        every = {"stage": 3, "memory__recompute__every": 2, "steps": 4}
-        self.weights_of({"stage": 3, "steps": 4}, every, {**every, "runtime__overlap": "false"},
-                        {**every, "runtime__executor": "REFERENCE"})
-
-    def test_recomputing_saves_memory_and_the_choice_meets_its_budget(self):
-        plain = self.run_once(steps=2)["peak_bytes_measured"]["device"]
-        full = self.run_once(steps=2, memory__recompute__all="true")["peak_bytes_measured"]["device"]
-        self.assertLess(full, plain)
-        budget = (plain + full) // 2
-        auto = self.run_once(steps=2, memory__recompute__auto="true", memory__recompute__budget_bytes=budget)
-        self.assertLessEqual(auto["peak_bytes_measured"]["device"], budget)
-        self.assertGreater(auto["peak_bytes_measured"]["device"], full)
 
     def test_one_and_two_ranks_agree_in_loss_on_the_same_global_batch(self):
         one = self.run_once(stage=0, parallel__data=1, train__micro_batch=50)["losses"]
