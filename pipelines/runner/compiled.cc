@@ -181,11 +181,10 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
     }
     graph = *c.loaded.graph;
   }
-  const PlanOptions plan_options = {
-      .name = p.name(),
-      .world_size = p.parallel().data(),
-      .check_budget = compile.check_budget,
-      .costs = c.costs ? &*c.costs : nullptr};
+  const PlanOptions plan_options = {.name = p.name(),
+                                    .world_size = p.parallel().data(),
+                                    .check_budget = compile.check_budget,
+                                    .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);
@@ -222,11 +221,10 @@ absl::Status CompileGraph(CompiledPipeline& c, const CompileOptions& compile, Fi
     }
     c.image_needs = NeedsOf({images.name, images.dtype, images.shape}, 0);
   }
-  const PlanOptions plan_options = {
-      .name = p.name(),
-      .world_size = p.parallel().data(),
-      .check_budget = compile.check_budget,
-      .costs = c.costs ? &*c.costs : nullptr};
+  const PlanOptions plan_options = {.name = p.name(),
+                                    .world_size = p.parallel().data(),
+                                    .check_budget = compile.check_budget,
+                                    .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);

@@ -60,8 +60,8 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run",      "plan",    "verify",  "simulate", "calibrate", "export", "analyze", "diff",
-      "describe", "explain", "advise",  "data",     "help"};
+      "run",  "plan",     "verify",  "simulate", "calibrate", "export", "analyze",
+      "diff", "describe", "explain", "advise",   "data",      "help"};
   return *verbs;
 }
 

@@ -62,8 +62,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const MeasuredRun measured = {&result->trace, *metrics, result->step_seconds_median,
                                 result->peak_bytes_measured, result->weights_sha256};
   const std::string report = options.run_folder + "/report.html";
-  const absl::Status reported =
-      WriteReport(report, {&c->plan, &*predicted, &c->loaded, &certificate->plan(), &measured, line.typed});
+  const absl::Status reported = WriteReport(
+      report, {&c->plan, &*predicted, &c->loaded, &certificate->plan(), &measured, line.typed});
   if (!reported.ok()) return Fail(line, reported, Findings(), 3);
   if (!quiet) std::cerr << "report      " << report << "\n";
   // What `analyze` reads beside the trace and the metrics.

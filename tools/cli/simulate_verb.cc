@@ -55,7 +55,10 @@ int SimulateVerb(const CommandLine& line, const Folders& folders) {
   Json json = SimulateJson(*result, c->plan);
   std::cerr << SimulateText(*result, c->plan);
   if (line.Has("what_if")) {
-    const std::vector<std::string> words = absl::StrSplit(line.Get("what_if", ""), ',');
+    std::vector<std::string> words;
+    for (const std::string& given : line.repeated.at("what_if")) {
+      for (absl::string_view word : absl::StrSplit(given, ',')) words.emplace_back(word);
+    }
     const absl::StatusOr<Answer> answer = Ask(*c, words);
     if (!answer.ok()) return Fail(line, answer.status(), Findings(), 2);
     const double now = result->step_seconds, then = answer->as_planned.step_seconds;

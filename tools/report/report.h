@@ -5,7 +5,7 @@
 //   input.plan = &compiled.plan;
 //   input.predicted = &simulated;              // required, like the plan; the rest is shown where it is given
 //   input.pipeline = &compiled.loaded;
-//   input.certificate = &verified;
+//   input.certificate = &certificate.plan();
 //   input.command = "millrace run digits_vit";
 //   RETURN_IF_ERROR(WriteReport("run/report.html", input));
 //
@@ -24,7 +24,7 @@
 #include "graph/plan/plan.h"
 #include "graph/sim/simulate.h"
 #include "graph/trace/trace.h"
-#include "graph/verify/verify.h"
+#include "graph/verify/certificate.pb.h"
 
 namespace millrace {
 
@@ -39,11 +39,11 @@ struct MeasuredRun {
 
 struct ReportInput {
   const Plan* plan = nullptr;
-  const SimResult* predicted = nullptr;      // with details
-  const LoadedPipeline* pipeline = nullptr;  // the configuration and where each value comes from
-  const VerifyResult* certificate = nullptr;
-  const MeasuredRun* measured = nullptr;  // null before a run
-  std::string command;                    // as it would be typed again
+  const SimResult* predicted = nullptr;        // with details
+  const LoadedPipeline* pipeline = nullptr;    // the configuration and where each value comes from
+  const CertifiedPlan* certificate = nullptr;  // graph/verify/certificate.proto
+  const MeasuredRun* measured = nullptr;       // null before a run
+  std::string command;                         // as it would be typed again
 };
 
 std::string HtmlReport(const ReportInput& input);

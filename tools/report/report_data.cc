@@ -292,8 +292,8 @@ Json ReportData(const ReportInput& in, const ReportLimits& limits) {
   Json json = {{"version", 1}, {"command", in.command}, {"summary", SummaryJson(in)}};
   json["checks"] = Json::array();
   if (in.certificate != nullptr) {
-    for (const CheckResult& c : in.certificate->checks) {
-      json["checks"].push_back({{"name", c.name}, {"ok", c.ok}, {"facts", c.facts}});
+    for (const CertifiedCheck& c : in.certificate->check()) {
+      json["checks"].push_back({{"name", c.name()}, {"ok", c.ok()}, {"facts", c.facts()}});
     }
   }
   json["nodes"] = NodesJson(plan);
