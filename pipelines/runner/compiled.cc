@@ -152,6 +152,20 @@ absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Finding
   return absl::OkStatus();
 }
 
+// parallel.zero.prefetch_depth, where it means something and is left to the planner. The chosen value stands in the
+// settings from then on.
+absl::Status SettlePrefetch(CompiledPipeline& c, const PlanOptions& plan_options,
+                            LowerOptions& options) {
+  Pipeline& p = c.loaded.proto;
+  const bool open = options.zero_stage == 3 && options.world_size > 1 && options.overlap &&
+                    !p.parallel().zero().has_prefetch_depth() && !c.loaded.graph.has_value();
+  if (!open) return absl::OkStatus();
+  ASSIGN_OR_RETURN(c.prefetch, ChoosePrefetch(c.spec, options, c.machine, plan_options));
+  options.prefetch_depth = c.prefetch->depth;
+  p.mutable_parallel()->mutable_zero()->set_prefetch_depth(c.prefetch->depth);
+  return absl::OkStatus();
+}
+
 Attrs AllArgs(const Pipeline& p) {
   Attrs args = ModelArgs(p.model());
   if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
@@ -170,7 +184,12 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
       NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
 
   LowerOptions options = FromPipeline(p);
+  const PlanOptions plan_options = {.name = p.name(),
+                                    .world_size = p.parallel().data(),
+                                    .check_budget = compile.check_budget,
+                                    .costs = c.costs ? &*c.costs : nullptr};
   RETURN_IF_ERROR(SettleRecompute(c, options, findings));
+  RETURN_IF_ERROR(SettlePrefetch(c, plan_options, options));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
   if (c.loaded.graph.has_value()) {  // the step as it was printed and edited
     Findings misfits;
@@ -181,10 +200,6 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
     }
     graph = *c.loaded.graph;
   }
-  const PlanOptions plan_options = {.name = p.name(),
-                                    .world_size = p.parallel().data(),
-                                    .check_budget = compile.check_budget,
-                                    .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
   c.plan = *std::move(plan);

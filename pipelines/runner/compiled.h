@@ -21,6 +21,7 @@
 #include "graph/plan/plan.h"
 #include "models/model.h"
 #include "pipelines/runner/batches.h"
+#include "pipelines/runner/prefetch_choice.h"
 #include "pipelines/runner/recompute_choice.h"
 
 namespace millrace {
@@ -36,6 +37,7 @@ struct CompiledPipeline {
   ImageNeeds image_needs;
   int64_t eval_batch = 0;
   std::optional<RecomputeChoice> recompute;  // with memory.recompute.auto
+  std::optional<PrefetchChoice> prefetch;    // stage 3 without parallel.zero.prefetch_depth
   Plan plan;
   std::optional<Plan> eval_plan;  // has_model only
 };
