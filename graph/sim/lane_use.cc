@@ -68,6 +68,7 @@ CommTime CommTimeOf(const Run& run, int copy) {
   for (size_t l = 0; l < c.plan->lanes.size(); ++l) {
     for (NodeId n : c.plan->lanes[l].order) {
       const Times& t = run.times[base + n];
+      if (run.plan->graph.nodes()[n].async == AsyncRole::kStart) continue;  // issuing is no compute
       (run.call[base + n] >= 0 || c.plan->lanes[l].kind == LaneKind::kComm ? comm : compute)
           .push_back({t.begin, t.end});
     }

@@ -10,8 +10,8 @@
 // `queued` stands beside them: the time that nodes were ready and another node of their lane was running.
 //
 //   communication   some communication lane is busy, or the compute lane is in a collective
-//   exposed         ... while no compute runs: what overlapping could still hide. Issuing an operation is no compute
-//                   (it is to SimResult::exposed_comm_seconds, so that one may be smaller by that).
+//   exposed         ... while no compute runs: what overlapping could still hide. Issuing an operation is no compute,
+//                   here as in SimResult::exposed_comm_seconds.
 //
 // and each rank's into four that add up: compute, exposed communication, exposed copies (between tiers, with neither
 // compute nor communication running) and idle.
