@@ -49,6 +49,7 @@ class Recomputer {
     again.attrs = first.attrs;
     again.flops = first.flops;
     again.memory_bytes = first.memory_bytes;
+    again.operators = first.operators;
     again.control = {before_};  // the backward of the stage behind it
     std::vector<ValueId> kept;
     for (ValueId v : first.outputs) {

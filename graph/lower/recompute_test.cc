@@ -53,6 +53,7 @@ recompute/b/1(act/a/1, param/b) -> again/b/1, saved/b/1 after backward/c/1
 TEST(Recompute, EachRunHasTheScratchOfItsKind) {
   ModelSpec spec = MakeFakeModel({.stages = 2, .workspace_bytes = 128});
   spec.stages[0].evaluate.workspace_bytes = 64;
+  spec.stages[0].forward_operators = 7;
   const auto graph = Lower(spec, Named({"a"}));
   ASSERT_TRUE(graph.ok()) << graph.status();
   EXPECT_EQ(graph->values()[graph->FindValue("ws/forward/a/0")].bytes(), 64);
@@ -60,6 +61,7 @@ TEST(Recompute, EachRunHasTheScratchOfItsKind) {
   EXPECT_EQ(IntAttr(graph->nodes()[graph->FindNode("forward/a/0")], "evaluate", 0), 1);
   EXPECT_EQ(IntAttr(graph->nodes()[graph->FindNode("forward/b/0")], "evaluate", 0), 0);
   EXPECT_EQ(graph->nodes()[graph->FindNode("recompute/a/0")].flops, 1000000);
+  EXPECT_EQ(graph->nodes()[graph->FindNode("recompute/a/0")].operators, 7);
 }
 
 TEST(Recompute, AtStage3OneGatherServesRecomputeAndBackward) {

@@ -42,7 +42,11 @@ Json NodeJson(const NodeFacts& f) {
                        {"from", t.from},
                        {"to", t.to}});
   }
-  Json cost = {{"overhead_seconds", f.overhead_seconds}, {"bound", f.bound}};
+  Json cost = {{"overhead_seconds", f.overhead_seconds},
+               {"bound", f.bound},
+               {"model_seconds", f.model_seconds},
+               {"planned_seconds", f.planned_seconds},
+               {"contention_seconds", f.contention_seconds}};
   if (f.collective) {
     cost.update({{"group_size", f.group_size},
                  {"wire_bytes", f.wire_bytes},
@@ -51,6 +55,8 @@ Json NodeJson(const NodeFacts& f) {
   } else {
     cost.update({{"flops", f.flops},
                  {"memory_bytes", f.memory_bytes},
+                 {"operators", f.operators},
+                 {"operator_seconds", f.operator_seconds},
                  {"compute_seconds", f.compute_seconds},
                  {"memory_seconds", f.memory_seconds}});
   }

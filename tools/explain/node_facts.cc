@@ -1,6 +1,7 @@
 #include "tools/explain/node_facts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -97,12 +98,20 @@ class Collector {
       f_.compute_seconds =
           static_cast<double>(f_.flops) / (d.flops_per_second() * d.flops_efficiency());
       f_.memory_seconds = static_cast<double>(f_.memory_bytes) / d.memory_bytes_per_second();
+      f_.operators = node_.operators;
+      f_.operator_seconds = static_cast<double>(node_.operators) * d.seconds_per_operator();
     }
-    const std::pair<double, const char*> terms[] = {{f_.compute_seconds, "compute"},
-                                                    {f_.memory_seconds, "memory"},
-                                                    {f_.wire_seconds, "wire"},
-                                                    {f_.latency_seconds, "latency"},
-                                                    {f_.overhead_seconds, "overhead"}};
+    f_.model_seconds =
+        f_.overhead_seconds + f_.latency_seconds + f_.wire_seconds +
+        (f_.operators > 0 ? f_.operator_seconds + f_.compute_seconds + f_.memory_seconds
+                          : std::max(f_.compute_seconds, f_.memory_seconds));
+    f_.planned_seconds = rank_.seconds[id_];
+    f_.contention_seconds = std::max(0.0, f_.end - f_.begin - f_.planned_seconds);
+    if (f_.contention_seconds < 2e-9) f_.contention_seconds = 0;  // spans count in nanoseconds
+    const std::pair<double, const char*> terms[] = {
+        {f_.compute_seconds, "compute"},    {f_.memory_seconds, "memory"},
+        {f_.operator_seconds, "operators"}, {f_.wire_seconds, "wire"},
+        {f_.latency_seconds, "latency"},    {f_.overhead_seconds, "overhead"}};
     f_.bound =
         std::max_element(std::begin(terms), std::end(terms), [](const auto& a, const auto& b) {
           return a.first < b.first;
@@ -230,10 +239,27 @@ std::string ToText(const NodeFacts& f) {
                     Seconds(f.latency_seconds), " + wire ", Seconds(f.wire_seconds), " (",
                     f.wire_bytes, " bytes sent per rank)");
   } else {
-    absl::StrAppend(&text, "  cost        max(compute ", Seconds(f.compute_seconds), " (", f.flops,
-                    " FLOP), memory ", Seconds(f.memory_seconds), " (", f.memory_bytes, " bytes))");
+    const std::string compute =
+        absl::StrCat("compute ", Seconds(f.compute_seconds), " (", f.flops, " FLOP)");
+    const std::string memory =
+        absl::StrCat("memory ", Seconds(f.memory_seconds), " (", f.memory_bytes, " bytes)");
+    absl::StrAppend(&text, "  cost        ");
+    if (f.operators > 0) {
+      absl::StrAppend(&text, f.operators, " operators ", Seconds(f.operator_seconds), " + ",
+                      compute, " + ", memory);
+    } else {
+      absl::StrAppend(&text, "max(", compute, ", ", memory, ")");
+    }
   }
   absl::StrAppend(&text, " + overhead ", Seconds(f.overhead_seconds), "; bound by ", f.bound, "\n");
+  if (std::abs(f.planned_seconds - f.model_seconds) > 1e-12) {
+    absl::StrAppend(&text, "              measured: ", Seconds(f.planned_seconds),
+                    ", where the model says ", Seconds(f.model_seconds), "\n");
+  }
+  if (f.contention_seconds > 0) {
+    absl::StrAppend(&text, "              and ", Seconds(f.contention_seconds),
+                    " more by what other lanes do beside it\n");
+  }
   absl::StrAppend(&text, "  values      ", f.bytes_read, " bytes read, ", f.bytes_written,
                   " bytes written\n");
   for (const NodeFacts::Touched& t : f.touched) {

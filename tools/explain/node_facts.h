@@ -37,13 +37,18 @@ struct NodeFacts {
   };
   std::vector<Wait> waits;  // by end, the last first
 
-  // What the duration is made of. A collective has latency and wire, else compute and memory: the larger counts.
+  // What the duration is made of, as plan/cost_model.h has it. A collective: latency + wire; a stage of a model:
+  // operators + compute + memory; other kernels: the larger of compute and memory. All: + overhead.
   bool collective = false;
-  int64_t flops = 0, memory_bytes = 0, wire_bytes = 0;
+  int64_t flops = 0, memory_bytes = 0, wire_bytes = 0, operators = 0;
   int group_size = 1;
   double compute_seconds = 0, memory_seconds = 0, overhead_seconds = 0;
-  double latency_seconds = 0, wire_seconds = 0;
-  std::string bound;  // "compute", "memory", "wire", "latency" or "overhead"
+  double operator_seconds = 0, latency_seconds = 0, wire_seconds = 0;
+  std::string
+      bound;  // the largest: "compute", "memory", "operators", "wire", "latency" or "overhead"
+  double model_seconds = 0;       // all of it
+  double planned_seconds = 0;     // the plan's own: the model's, or a measured table's
+  double contention_seconds = 0;  // on top of that, by what other lanes do beside it
 
   int64_t bytes_read = 0, bytes_written = 0;  // of either half: by the whole operation
   struct Touched {

@@ -75,6 +75,8 @@ TEST_F(NodeFactsTest, CostIsTheLargerTermOfTheRoofline) {
   EXPECT_DOUBLE_EQ(f.memory_seconds, 20000 / 1e10);
   EXPECT_EQ(f.bound, "compute");
   EXPECT_NEAR(f.end - f.begin, f.compute_seconds + f.overhead_seconds, 2e-9);
+  EXPECT_DOUBLE_EQ(f.model_seconds, f.planned_seconds);
+  EXPECT_EQ(f.contention_seconds, 0);
 }
 
 TEST_F(NodeFactsTest, CollectiveHasLatencyAndWire) {
