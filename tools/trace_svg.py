@@ -7,7 +7,7 @@ per node, one row per rank and lane.
 """
 import html, json, sys
 
-COLOURS = {"forward": "#4c78a8", "backward": "#f58518", "all_gather": "#54a24b", "reduce_scatter": "#b279a2",
+COLOURS = {"forward": "#4c78a8", "recompute": "#8fb0d1", "backward": "#f58518", "all_gather": "#54a24b", "reduce_scatter": "#b279a2",
            "all_reduce": "#b279a2", "adamw": "#e45756", "sgd": "#e45756", "load_batch": "#9d9d9d"}
 WIDTH, ROW, LEFT = 1000, 34, 120
 

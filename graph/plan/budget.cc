@@ -60,6 +60,12 @@ std::vector<std::string> WhatWouldHelp(const Plan& plan) {
         "parallel.data > 1 with parallel.zero.stage 3 shards parameters, gradients and "
         "optimizer states");
   }
+  const int64_t saved = Sum(graph, BufferKind::kSaved, false);
+  if (saved > 0) {
+    help.push_back(absl::StrCat(
+        "memory.recompute (all, every, or auto for the fewest stages) keeps less of the ",
+        Bytes(saved), " that backward needs of forward"));
+  }
   if (Sum(graph, BufferKind::kSaved, false) + Sum(graph, BufferKind::kActivation, false) > 0) {
     help.push_back(
         "a smaller train.micro_batch with a larger train.accumulation keeps fewer saved "

@@ -29,6 +29,7 @@ absl::string_view Color(const Node& node) {
   if (node.async == AsyncRole::kStart) return "#e8e8e8";
   if (node.is_collective) return "#c6dbef";
   if (node.op == "forward") return "#c7e9c0";
+  if (node.op == "recompute") return "#e5f5e0";
   if (node.op == "backward") return "#fdd0a2";
   if (absl::StartsWith(node.op, "adam") || node.op == "sgd") return "#dadaeb";
   return "#ffffff";

@@ -113,7 +113,8 @@ std::vector<StageUse> StagesOf(const Trace& trace, const std::map<NodeId, NodeTi
     StageUse& stage = stages[time.stage];
     stage.stage = time.stage;
     if (stage.name.empty()) stage.name = StageName(node);
-    stage.flops += node.flops;
+    // Model FLOPs, as MFU counts them: what is computed a second time takes time only.
+    if (node.op != "recompute") stage.flops += node.flops;
     stage.ns += time.total_ns;
   }
   std::vector<StageUse> list;

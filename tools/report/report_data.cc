@@ -34,7 +34,7 @@ Family FamilyOf(const Graph& graph, const Node& node) {
     }
   }
   if (node.op == "load_batch") return kLoad;
-  if (node.op == "forward") return kForward;
+  if (node.op == "forward" || node.op == "recompute") return kForward;
   if (node.op == "backward") return kBackward;
   for (ValueId v : node.outputs) {
     const Buffer& buffer = graph.buffers()[graph.values()[v].buffer];
