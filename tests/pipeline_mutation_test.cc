@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "graph/verify/testing/mutation_tally.h"
@@ -66,7 +67,7 @@ TEST(PipelineMutationTest, EveryDamageToEveryPipelineIsFoundAndNothingValidIsRef
   const uint64_t seed = SeedFromEnvironment();
   MutationTally tally;
   std::atomic<size_t> next{0};
-  std::atomic<int> largest{0};
+  std::atomic<int> largest{0}, too_large{0};
   const auto work = [&] {
     for (size_t i = next++; i < variants.size(); i = next++) {
       const Variant& v = variants[i];
@@ -74,6 +75,12 @@ TEST(PipelineMutationTest, EveryDamageToEveryPipelineIsFoundAndNothingValidIsRef
       auto loaded = LoadPipeline(v.file, v.sets, findings);
       ASSERT_TRUE(loaded.ok()) << v.name << ": " << loaded.status();
       const auto compiled = Compile(*std::move(loaded), {"pipelines/machines"}, findings);
+      // On few ranks, or with little sharding, a large model is rightly refused: there is no plan to break.
+      if (!compiled.ok() &&
+          absl::StrContains(compiled.status().message(), "more than the budget")) {
+        ++too_large;
+        continue;
+      }
       ASSERT_TRUE(compiled.ok()) << v.name << ": " << compiled.status();
       const int nodes = static_cast<int>(compiled->plan.graph.nodes().size());
       largest = std::max<int>(largest, nodes);
@@ -90,13 +97,16 @@ TEST(PipelineMutationTest, EveryDamageToEveryPipelineIsFoundAndNothingValidIsRef
   std::thread other(work);
   work();
   other.join();
-  std::printf("%s%zu variants of the pipelines, the largest plan has %d nodes, seed %llu\n",
-              tally.Table().c_str(), variants.size(), largest.load(),
-              static_cast<unsigned long long>(seed));
+  std::printf(
+      "%s%zu variants of the pipelines, of which %d fit no device; the largest plan has %d nodes, "
+      "seed %llu\n",
+      tally.Table().c_str(), variants.size(), too_large.load(), largest.load(),
+      static_cast<unsigned long long>(seed));
   EXPECT_EQ(tally.NeverMade(), "");
   EXPECT_EQ(tally.found(), tally.made());
   EXPECT_GE(tally.made(), 2000);
   EXPECT_GT(tally.harmless(), 100);
+  EXPECT_LE(too_large, 8);  // vit_10b
 }
 
 }  // namespace
