@@ -14,7 +14,7 @@ class HashKernel final : public Kernel {
   explicit HashKernel(const KernelArgs& a)
       : rank_(a.rank.rank),
         node_(a.node_id),
-        identity_(HashCombine(static_cast<uint64_t>(node_), static_cast<uint64_t>(rank_))) {
+        identity_(HashCombine(HashString(a.node().name), static_cast<uint64_t>(rank_))) {
     for (int i = 0; i < a.inputs(); ++i) inputs_.push_back({a.In<char>(i), a.input(i).bytes()});
     for (int i = 0; i < a.outputs(); ++i) {
       outputs_.push_back({a.Out<char>(i), a.output(i).numel(), a.output(i).dtype});

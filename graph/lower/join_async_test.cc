@@ -11,7 +11,7 @@ namespace {
 const LowerOptions kOptions = {
     .world_size = 2, .zero_stage = 3, .reduce_bucket_bytes = 148, .prefetch_depth = 1};
 
-TEST(JoinAsync, APairBecomesOneNodeWhereItsDoneStoodAndTheOthersStay) {
+TEST(JoinAsync, APairBecomesOneNodeWhereItsStartStoodAndTheOthersStay) {
   const auto graph = Lower(MakeFakeModel(), kOptions);
   ASSERT_TRUE(graph.ok()) << graph.status();
   NodeId start = -1;
@@ -50,6 +50,34 @@ TEST(JoinAsync, AllPairsJoinedIsTheStepWithoutOverlapInAnotherOrder) {
   ASSERT_TRUE(whole.ok());
   EXPECT_EQ(joined->nodes().size(), whole->nodes().size());
   for (const Node& node : joined->nodes()) EXPECT_EQ(node.async, AsyncRole::kNone) << node.name;
+}
+
+TEST(JoinAsync, APairWhoseDoneWaitsForSomethingBehindItsStartStays) {
+  GraphBuilder b("step");
+  b.SetGroup("data", 2);
+  const ValueId v = b.AddValueWithBuffer({"v", DType::kF32, {4}}, BufferKind::kActivation);
+  const ValueId g = b.AddValueWithBuffer({"g", DType::kF32, {8}}, BufferKind::kActivation);
+  b.AddNode({.name = "a", .op = "work", .outputs = {v}});
+  Node start{.name = "g.start", .op = "all_gather", .inputs = {v}};
+  start.async = AsyncRole::kStart;
+  start.partner = 3;
+  start.is_collective = true;
+  start.collective = {CollectiveOp::kAllGather, "data", DType::kF32, 4};
+  Node done = start;
+  done.name = "g.done";
+  done.inputs.clear();
+  done.outputs = {g};
+  done.async = AsyncRole::kDone;
+  done.partner = 1;
+  done.control = {2};
+  b.AddNode(start);
+  b.AddNode({.name = "between", .op = "work"});
+  b.AddNode(done);
+  const auto graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const auto joined = JoinAsync(*graph, {1});
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  EXPECT_EQ(Listing(*joined), Listing(*graph));
 }
 
 }  // namespace
