@@ -9,10 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "graph/base/status.h"
 #include "graph/plan/cost_model.h"
 #include "graph/plan/cost_table.h"
-#include "graph/sim/simulate.h"
+#include "graph/trace/breakdown.h"
 #include "graph/verify/rank_group.h"
 
 namespace millrace {
@@ -28,7 +27,7 @@ double Median(std::vector<double> values) {
 double Seconds(const Span& s) { return static_cast<double>(s.end_ns - s.begin_ns) * 1e-9; }
 
 // Index of the step that each span belongs to, by time.
-int StepOf(const Trace& trace, const Span& span) {
+int StepIndex(const Trace& trace, const Span& span) {
   for (size_t i = 0; i < trace.steps.size(); ++i) {
     if (span.end_ns <= trace.steps[i].end_ns) return static_cast<int>(i);
   }
@@ -38,7 +37,7 @@ int StepOf(const Trace& trace, const Span& span) {
 // One collective of one step: its spans on the members of one instance of its group.
 using CallKey = std::tuple<int, NodeId, int>;
 CallKey CallOf(const Trace& trace, const Span& span, const Node& node) {
-  return {StepOf(trace, span), span.node,
+  return {StepIndex(trace, span), span.node,
           GroupInstance(*trace.plan, node.collective.group, span.rank)};
 }
 
@@ -123,20 +122,21 @@ CostTable MeasureCosts(const Trace& trace, const Machine& machine) {
   return table;
 }
 
-absl::StatusOr<double> RestOfStep(const Trace& trace, const Machine& machine,
-                                  const CostTable& table) {
-  SimOptions options;
-  options.seconds = NodeSeconds(trace.plan->graph, machine, &table);
-  options.details = false;
-  Machine alone = machine;
-  alone.mutable_device()->set_seconds_per_step(0);
-  alone.clear_contention();
-  ASSIGN_OR_RETURN(const SimResult nodes, Simulate(*trace.plan, alone, options));
-  std::vector<double> steps;
-  for (const StepMark& s : trace.steps) {
-    steps.push_back(static_cast<double>(s.end_ns - s.begin_ns) * 1e-9);
+double RestOfStep(const Trace& trace) {
+  std::vector<double> rests;
+  for (size_t i = 0; i < trace.steps.size(); ++i) {
+    const Breakdown step = BreakDown(StepOf(trace, i));
+    double wake_up = 0, ranks = 0;
+    double after = std::numeric_limits<double>::infinity();
+    for (const LaneTime& lane : step.lanes) {
+      if (lane.lane != 0) continue;
+      ++ranks;
+      wake_up += static_cast<double>(lane.wake_up_ns) * 1e-9;
+      after = std::min(after, static_cast<double>(lane.rest_ns) * 1e-9);
+    }
+    if (ranks > 0) rests.push_back(wake_up / ranks + after);
   }
-  return std::max(0.0, Median(steps) - nodes.step_seconds);
+  return Median(std::move(rests));
 }
 
 void AddContention(const Trace& trace, CostTable* table) {
@@ -163,7 +163,7 @@ void AddContention(const Trace& trace, CostTable* table) {
     const double unknown = std::numeric_limits<double>::quiet_NaN();
     const double alone = lookup.Seconds(graph, node, unknown);
     if (std::isnan(alone)) continue;
-    auto& [compute, comm] = ranks[{StepOf(trace, span), span.rank}];
+    auto& [compute, comm] = ranks[{StepIndex(trace, span), span.rank}];
     if (IsCall(node)) {
       if (node.async == AsyncRole::kNone) continue;  // nothing of this rank runs beside it
       comm.push_back({{joined[CallOf(trace, span, node)], end}, alone});

@@ -2,7 +2,7 @@
 // (plan/cost_table.h), and how much lanes disturb each other.
 //
 //   CostTable table = MeasureCosts(trace_without_overlap, machine);
-//   table.set_seconds_per_step(RestOfStep(trace_without_overlap, machine, table));
+//   table.set_seconds_per_step(RestOfStep(trace_without_overlap));
 //   AddContention(trace_with_overlap, &table);
 //
 // Durations come from a run without overlap, where nothing runs beside a node on its rank. A collective's is
@@ -10,7 +10,6 @@
 #ifndef MILLRACE_GRAPH_SIM_MEASURE_COSTS_H_
 #define MILLRACE_GRAPH_SIM_MEASURE_COSTS_H_
 
-#include "absl/status/statusor.h"
 #include "graph/ir/machine.pb.h"
 #include "graph/plan/costs.pb.h"
 #include "graph/trace/trace.h"
@@ -20,10 +19,10 @@ namespace millrace {
 // Median seconds per size of node, and measured / analytic per op. Of all steps in the trace.
 CostTable MeasureCosts(const Trace& trace, const Machine& machine);
 
-// Median measured step less the step that the table predicts for this plan: what no node explains - waking
-// the threads, ranks waiting for each other. At least 0.
-absl::StatusOr<double> RestOfStep(const Trace& trace, const Machine& machine,
-                                  const CostTable& table);
+// What a step costs beside its nodes, in seconds: the time in which a compute thread had all it needed and had not
+// begun (mean of the ranks), and what was left of the step when the last one had run its last node. Ranks that wait
+// for each other are no part of it: that depends on the step. Median of the steps.
+double RestOfStep(const Trace& trace);
 
 // From a trace with overlap: computation under communication and the reverse. While both are at work, a second
 // of one gets 1/factor of a second done: so a factor is T / (T - S), T being the time of both and S by how much

@@ -108,9 +108,7 @@ int CalibrateVerb(const CommandLine& line, const Folders& folders) {
   std::optional<RunResult> measured = run(!alone);
   if (!measured) return end(code);
   CostTable table = MeasureCosts(measured->trace, c->machine);
-  const absl::StatusOr<double> rest = RestOfStep(measured->trace, c->machine, table);
-  if (!rest.ok()) return end(Fail(line, rest.status(), Findings(), 3));
-  table.set_seconds_per_step(*rest);
+  table.set_seconds_per_step(RestOfStep(measured->trace));
   if (alone && p.runtime().overlap() && c->plan.world_size > 1) {
     measured = run(true);
     if (!measured) return end(code);
