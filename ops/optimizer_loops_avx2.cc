@@ -34,6 +34,9 @@ struct Avx2 {
     Store16(x, _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
   }
   MILLRACE_INLINE Float Sqrt(Float x) { return _mm256_sqrt_ps(x); }
+  MILLRACE_INLINE bool AnyNan(Float x) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0;
+  }
   MILLRACE_INLINE Float OneNan(Float x) {
     return _mm256_blendv_ps(x, Set(__builtin_nanf("")), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   }

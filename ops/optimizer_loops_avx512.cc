@@ -35,6 +35,7 @@ struct Avx512 {
     Store16(x, _mm512_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
   }
   MILLRACE_INLINE Float Sqrt(Float x) { return _mm512_sqrt_ps(x); }
+  MILLRACE_INLINE bool AnyNan(Float x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
   MILLRACE_INLINE Float OneNan(Float x) {
     return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), Set(__builtin_nanf("")));
   }
