@@ -246,7 +246,6 @@ TEST(OptimizerKernels, LambShardsThatAddUpTheirNormsGiveTheBitsOfTheWholeTensor)
   EXPECT_TRUE(actual == expected);
 }
 
-// The formulas as they stand in the papers, in double.
 TEST(OptimizerKernels, LambIsTheFormulaOfItsPaper) {
   constexpr int64_t kN = 1000;
   const LambScalars s = SomeLamb();
@@ -276,11 +275,10 @@ TEST(OptimizerKernels, LambIsTheFormulaOfItsPaper) {
 }
 
 TEST(OptimizerKernels, LambTrustsFullyWhereANormIsZero) {
-  const std::vector<float> ones(3, 1.0f), zeros(3, 0.0f);
-  const NormPartial one = PartialNorm(ones.data(), 3), zero = PartialNorm(zeros.data(), 3);
+  const float x = 1;
+  const NormPartial one = PartialNorm(&x, 1), zero;
   EXPECT_EQ(LambTrustRatio({zero, one}), 1);
   EXPECT_EQ(LambTrustRatio({one, zero}), 1);
-  EXPECT_EQ(LambTrustRatio({one, one}), 1);
 }
 
 // What the f32 update has been since the first weights were hashed, statement by statement.
@@ -352,7 +350,7 @@ TEST(OptimizerKernels, TheCopyIsTheNewParameterRoundedAndEveryNanIsTheSame) {
       for (float x : a.p) {
         uint32_t bits;
         std::memcpy(&bits, &x, sizeof(bits));
-        if (std::isnan(x)) EXPECT_EQ(bits, 0x7fc00000u);
+        EXPECT_TRUE(!std::isnan(x) || bits == 0x7fc00000u) << bits;
         nans += std::isnan(x);
       }
       EXPECT_GT(nans, 10) << u.name;
