@@ -2,86 +2,219 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
-// One source per kernel, compiled for several instruction sets and chosen at load time. Contraction into
-// fused multiply-add is off for the whole build, so all clones give the same bits.
+#include "absl/strings/str_cat.h"
+#include "graph/base/status.h"
+#include "ops/optimizer_loops.h"
+
+// Contraction into fused multiply-add is off for the whole build, so all clones give the same bits.
 #define MILLRACE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 
 namespace millrace {
 namespace {
 
-template <bool kDecoupled>
-__attribute__((always_inline)) inline void AdamLoop(float* __restrict p, const float* __restrict g,
-                                                    float* __restrict m, float* __restrict v,
-                                                    int64_t n, float scale, float decay,
-                                                    float one_minus_beta1, float beta2,
-                                                    float one_minus_beta2, float step_size,
-                                                    float bias2_sqrt, float eps) {
-  for (int64_t i = 0; i < n; ++i) {
-    float grad = g[i] * scale;
-    float param = p[i];
-    if (kDecoupled) {
-      param = param * decay;  // decay = 1 - lr * weight_decay
-    } else {
-      grad = grad + decay * param;  // decay = weight_decay
+// Cuts fall on cache lines of a 16-bit copy, so that threads share none, given aligned arrays.
+constexpr int64_t kLine = 64;
+// Below this a thread costs more to start than it saves.
+constexpr int64_t kMinRange = 65536;
+
+// body(begin, count) for ranges that cover [0, n), the first of them on this thread.
+template <typename Body>
+void ForRanges(int64_t n, int threads, const Body& body) {
+  const int64_t parts = std::clamp<int64_t>(n / kMinRange, 1, std::max(threads, 1));
+  const int64_t size = ((n + parts - 1) / parts + kLine - 1) / kLine * kLine;
+  std::vector<std::thread> others;
+  others.reserve(static_cast<size_t>(parts));
+  for (int64_t begin = size; begin < n; begin += size) {
+    const int64_t count = std::min(size, n - begin);
+    try {
+      others.emplace_back([&body, begin, count] { body(begin, count); });
+    } catch (const std::system_error&) {  // no thread to be had: later, but the same
+      body(begin, count);
     }
-    const float first = m[i] + (grad - m[i]) * one_minus_beta1;
-    const float second = v[i] * beta2 + one_minus_beta2 * grad * grad;
-    const float denominator = std::sqrt(second) / bias2_sqrt + eps;
-    p[i] = param - step_size * (first / denominator);
-    m[i] = first;
-    v[i] = second;
+  }
+  body(0, std::min(size, n));
+  for (std::thread& t : others) t.join();
+}
+
+absl::StatusOr<Format> FormatOf(DType type, const char* what) {
+  switch (type) {
+    case DType::kF32:
+      return Format::kF32;
+    case DType::kBF16:
+      return Format::kBF16;
+    case DType::kF16:
+      return Format::kF16;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat(what, " of type ", Name(type), "; optimizers take f32, bf16 or f16"));
   }
 }
 
-MILLRACE_CLONES void AdamWLoop(float* p, const float* g, float* m, float* v, int64_t n, float scale,
-                               float decay, float c1, float b2, float c2, float step_size,
-                               float bias2_sqrt, float eps) {
-  AdamLoop<true>(p, g, m, v, n, scale, decay, c1, b2, c2, step_size, bias2_sqrt, eps);
-}
-
-MILLRACE_CLONES void AdamL2Loop(float* p, const float* g, float* m, float* v, int64_t n,
-                                float scale, float decay, float c1, float b2, float c2,
-                                float step_size, float bias2_sqrt, float eps) {
-  AdamLoop<false>(p, g, m, v, n, scale, decay, c1, b2, c2, step_size, bias2_sqrt, eps);
-}
-
-MILLRACE_CLONES void SgdMomentumLoop(float* __restrict p, const float* __restrict g,
-                                     float* __restrict buffer, int64_t n, float scale, float lr,
-                                     float momentum, float decay, bool nesterov) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float grad = g[i] * scale + decay * p[i];
-    const float moved = momentum * buffer[i] + grad;
-    buffer[i] = moved;
-    p[i] = p[i] - lr * (nesterov ? grad + momentum * moved : moved);
+absl::StatusOr<UpdateFn> Find(Rule rule, const UpdateOptions& o) {
+  if (!Supported(o.isa)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(Name(o.isa), " is not available here; the best that is: ", Name(BestIsa())));
   }
+  ASSIGN_OR_RETURN(const Format grad, FormatOf(o.grad, "gradients"));
+  Format copy = Format::kNone;
+  if (o.copy != nullptr) {
+    ASSIGN_OR_RETURN(copy, FormatOf(o.copy_type, "a copy"));
+  }
+  auto* find = o.isa == Isa::kAvx512 ? &Avx512Update
+               : o.isa == Isa::kAvx2 ? &Avx2Update
+                                     : &ScalarUpdate;
+  return find(rule, grad, copy);
 }
 
-MILLRACE_CLONES void SgdPlainLoop(float* __restrict p, const float* __restrict g, int64_t n,
-                                  float scale, float lr, float decay) {
-  for (int64_t i = 0; i < n; ++i) p[i] = p[i] - lr * (g[i] * scale + decay * p[i]);
+template <typename T>
+T* Advance(T* x, int64_t n) {
+  return x == nullptr ? nullptr : x + n;
+}
+
+UpdateSpan Part(const UpdateSpan& a, const UpdateOptions& o, int64_t begin, int64_t count) {
+  return {Advance(a.p, begin),
+          Advance(static_cast<const char*>(a.g), begin * SizeOf(o.grad)),
+          Advance(a.m, begin),
+          Advance(a.v, begin),
+          Advance(static_cast<char*>(a.out), begin * SizeOf(o.copy_type)),
+          count};
+}
+
+absl::Status Run(Rule rule, const UpdateSpan& a, const UpdateConstants& c, const UpdateOptions& o) {
+  ASSIGN_OR_RETURN(const UpdateFn update, Find(rule, o));
+  ForRanges(a.n, o.threads,
+            [&](int64_t begin, int64_t count) { update(Part(a, o, begin, count), c); });
+  return absl::OkStatus();
+}
+
+// What Adam and LAMB have in common; in double, rounded once.
+template <typename Scalars>
+UpdateConstants MomentConstants(const Scalars& s, double bias1) {
+  UpdateConstants c;
+  c.scale = s.grad_scale;
+  c.one_minus_beta1 = static_cast<float>(1 - s.beta1);
+  c.beta2 = static_cast<float>(s.beta2);
+  c.one_minus_beta2 = static_cast<float>(1 - s.beta2);
+  c.bias2_sqrt = static_cast<float>(std::sqrt(1 - std::pow(s.beta2, static_cast<double>(s.step))));
+  c.eps = static_cast<float>(s.eps);
+  c.inverse_bias1 = static_cast<float>(1 / bias1);
+  return c;
+}
+
+UpdateConstants LambConstants(const LambScalars& s) {
+  UpdateConstants c = MomentConstants(s, 1 - std::pow(s.beta1, static_cast<double>(s.step)));
+  c.decay = static_cast<float>(s.weight_decay);
+  return c;
 }
 
 }  // namespace
 
-void AdamUpdate(float* p, const float* g, float* m, float* v, int64_t n, const AdamScalars& s) {
+const char* Name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+  }
+  return "?";
+}
+
+bool Supported(Isa isa) {
+#if defined(__x86_64__)
+  const auto built = [](auto* find) {
+    return find(Rule::kAdamW, Format::kF32, Format::kNone) != nullptr;
+  };
+  if (isa == Isa::kAvx512) return __builtin_cpu_supports("avx512f") && built(&Avx512Update);
+  if (isa == Isa::kAvx2) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && built(&Avx2Update);
+  }
+#endif
+  return isa == Isa::kScalar;
+}
+
+Isa BestIsa() {
+  static const Isa best = Supported(Isa::kAvx512) ? Isa::kAvx512
+                          : Supported(Isa::kAvx2) ? Isa::kAvx2
+                                                  : Isa::kScalar;
+  return best;
+}
+
+absl::Status AdamUpdate(float* p, const void* g, float* m, float* v, int64_t n,
+                        const AdamScalars& s, const UpdateOptions& options) {
   const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
-  const double bias2_sqrt = std::sqrt(1 - std::pow(s.beta2, static_cast<double>(s.step)));
-  const float decay = static_cast<float>(s.decoupled ? 1 - s.lr * s.weight_decay : s.weight_decay);
-  auto* loop = s.decoupled ? &AdamWLoop : &AdamL2Loop;
-  loop(p, g, m, v, n, s.grad_scale, decay, static_cast<float>(1 - s.beta1),
-       static_cast<float>(s.beta2), static_cast<float>(1 - s.beta2),
-       static_cast<float>(s.lr / bias1), static_cast<float>(bias2_sqrt), static_cast<float>(s.eps));
+  UpdateConstants c = MomentConstants(s, bias1);
+  c.decay = static_cast<float>(s.decoupled ? 1 - s.lr * s.weight_decay : s.weight_decay);
+  c.step_size = static_cast<float>(s.lr / bias1);
+  return Run(s.decoupled ? Rule::kAdamW : Rule::kAdam, {p, g, m, v, options.copy, n}, c, options);
+}
+
+absl::Status SgdUpdate(float* p, const void* g, float* buffer, int64_t n, const SgdScalars& s,
+                       const UpdateOptions& options) {
+  UpdateConstants c;
+  c.scale = s.grad_scale;
+  c.decay = static_cast<float>(s.weight_decay);
+  c.momentum = static_cast<float>(s.momentum);
+  c.step_size = static_cast<float>(s.lr);
+  const Rule rule = s.momentum == 0 || buffer == nullptr ? Rule::kSgd
+                    : s.nesterov                         ? Rule::kSgdNesterov
+                                                         : Rule::kSgdMomentum;
+  return Run(rule, {p, g, buffer, nullptr, options.copy, n}, c, options);
+}
+
+// Default options cannot fail.
+void AdamUpdate(float* p, const float* g, float* m, float* v, int64_t n, const AdamScalars& s) {
+  AdamUpdate(p, g, m, v, n, s, UpdateOptions()).IgnoreError();
 }
 
 void SgdUpdate(float* p, const float* g, float* buffer, int64_t n, const SgdScalars& s) {
-  if (s.momentum == 0 || buffer == nullptr) {
-    SgdPlainLoop(p, g, n, s.grad_scale, static_cast<float>(s.lr),
-                 static_cast<float>(s.weight_decay));
-    return;
-  }
-  SgdMomentumLoop(p, g, buffer, n, s.grad_scale, static_cast<float>(s.lr),
-                  static_cast<float>(s.momentum), static_cast<float>(s.weight_decay), s.nesterov);
+  SgdUpdate(p, g, buffer, n, s, UpdateOptions()).IgnoreError();
+}
+
+absl::StatusOr<LambNorms> LambMoments(const float* p, const void* g, float* m, float* v, int64_t n,
+                                      const LambScalars& s, const UpdateOptions& options) {
+  ASSIGN_OR_RETURN(const UpdateFn update, Find(Rule::kLambMoments, options));
+  const UpdateConstants c = LambConstants(s);
+  // The loop takes a parameter it could write; this rule does not.
+  const UpdateSpan all = {const_cast<float*>(p), g, m, v, nullptr, n};
+  LambNorms total;
+  std::mutex mu;
+  ForRanges(n, options.threads, [&](int64_t begin, int64_t count) {
+    constexpr int64_t kBlock = 1024;
+    float updates[kBlock];
+    LambNorms mine;
+    for (int64_t i = begin; i < begin + count; i += kBlock) {
+      UpdateSpan part = Part(all, options, i, std::min(kBlock, begin + count - i));
+      part.out = updates;
+      update(part, c);
+      mine.param.Add(PartialNorm(part.p, part.n));
+      mine.update.Add(PartialNorm(updates, part.n));
+    }
+    std::lock_guard<std::mutex> lock(mu);
+    total.param.Add(mine.param);
+    total.update.Add(mine.update);
+  });
+  return total;
+}
+
+float LambTrustRatio(const LambNorms& norms) {
+  const double param = norms.param.Norm(), update = norms.update.Norm();
+  return param == 0 || update == 0 ? 1.0f : static_cast<float>(param / update);
+}
+
+absl::Status LambApply(float* p, const float* m, const float* v, int64_t n, float trust_ratio,
+                       const LambScalars& s, const UpdateOptions& options) {
+  UpdateConstants c = LambConstants(s);
+  c.step_size = static_cast<float>(s.lr * trust_ratio);
+  const UpdateSpan all = {p, nullptr, const_cast<float*>(m), const_cast<float*>(v), options.copy,
+                          n};
+  return Run(Rule::kLambApply, all, c, options);
 }
 
 float ClipFactor(float norm, double max_norm) {
