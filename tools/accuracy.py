@@ -6,10 +6,10 @@ whether the simulator ranks variants of one pipeline as the clock does. Memory p
   tools/accuracy.py --pipelines vit_tiny --ranks 2
   tools/accuracy.py --variants digits_vit           rank agreement (Kendall's tau) of eight variants
 
-Each row calibrates (`millrace calibrate`: a table of measured costs), then runs the pipeline as it is, and prints
-the step predicted by the machine file alone and by the table beside the median of the run. The run comes after the
-calibration, so a machine that changes its pace in between shows here. Variants are predicted from one table, made
-with the pipeline as it is.
+Each row calibrates (`millrace calibrate`: a table of measured costs) and runs the pipeline as it is, in turn and
+several times over, since machines change their pace; it prints the step predicted by the machine file alone and the
+median of those by the tables, beside the median of the runs. Variants are predicted from one table, made with the
+pipeline as it is.
 """
 
 import argparse
@@ -66,17 +66,22 @@ def measured(pipeline, sets, steps, folder):
     return answer["step_seconds_median"], exact
 
 
-def accuracy(pipelines, ranks, steps, folder):
+def accuracy(pipelines, ranks, steps, rounds, folder):
     errors, inexact = {"machine": [], "table": []}, 0
     print(f"{'pipeline':20} {'ranks':>5} {'measured ms':>12} {'by machine':>11} {'error':>7} {'by table':>9} {'error':>7}  memory")
     for pipeline, world in itertools.product(pipelines, ranks):
         count = STEPS.get(pipeline, steps)
         sets = [f"parallel.data={world}"]
         table = os.path.join(folder, f"{pipeline}_{world}.costs.textproto")
-        call("calibrate", pipeline, sets, "--steps", str(count), "--out", table)
-        run, exact = measured(pipeline, sets, count, folder)
-        inexact += not exact
-        row = {"machine": simulated(pipeline, sets), "table": simulated(pipeline, sets + [f"costs={table}"])}
+        runs, by_table = [], []
+        for _ in range(1 if pipeline in STEPS else rounds):
+            call("calibrate", pipeline, sets, "--steps", str(count), "--out", table)
+            by_table.append(simulated(pipeline, sets + [f"costs={table}"]))
+            seconds, exact = measured(pipeline, sets, count, folder)
+            runs.append(seconds)
+            inexact += not exact
+        run = statistics.median(runs)
+        row = {"machine": simulated(pipeline, sets), "table": statistics.median(by_table)}
         off = {k: v / run - 1 for k, v in row.items()}
         for k in errors:
             errors[k].append(abs(off[k]))
@@ -117,6 +122,7 @@ def main():
     parser.add_argument("--pipelines", default=",".join(RUNNABLE))
     parser.add_argument("--ranks", default="1,2")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variants", metavar="PIPELINE")
     args = parser.parse_args()
     ranks = [int(r) for r in args.ranks.split(",")]
@@ -124,7 +130,7 @@ def main():
         if args.variants:
             variants(args.variants, ranks, args.steps, folder)
         else:
-            accuracy(args.pipelines.split(","), ranks, args.steps, folder)
+            accuracy(args.pipelines.split(","), ranks, args.steps, args.rounds, folder)
 
 
 if __name__ == "__main__":
