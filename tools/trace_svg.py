@@ -15,7 +15,7 @@ WIDTH, ROW, LEFT = 1000, 34, 120
 def main():
     events = json.load(open(sys.argv[1]))
     events = events["traceEvents"] if isinstance(events, dict) else events
-    names, rows = {}, {}
+    names, rows, seen = {}, {}, set()
     for e in events:
         if e.get("ph") == "M" and e["name"] == "process_name":
             names[e["pid"]] = e["args"]["name"].split(" (")[0]
@@ -38,12 +38,13 @@ def main():
         for e in rows[key]:
             x, w = LEFT + (e["ts"] - begin) * scale, max(e["dur"] * scale, 0.6)
             colour = COLOURS.get(e["args"]["op"], "#bab0ac")
+            seen.add(e["args"]["op"])
             out.append(f'<rect x="{x:.1f}" y="{y}" width="{w:.1f}" height="{ROW - 8}" fill="{colour}" stroke="white" '
                        f'stroke-width="0.4"><title>{html.escape(e["name"])}: {e["dur"]:.1f} us</title></rect>')
             if w > 52:
                 label = e["name"].replace("forward/", "F ").replace("backward/", "B ")[:int(w / 5.5)]
                 out.append(f'<text x="{x + 3:.1f}" y="{y + 16}" fill="white">{html.escape(label)}</text>')
-    for i, (op, colour) in enumerate(COLOURS.items()):
+    for i, (op, colour) in enumerate((op, colour) for op, colour in COLOURS.items() if op in seen):
         out.append(f'<rect x="{LEFT + i * 108}" y="{height - 24}" width="10" height="10" fill="{colour}"/>'
                    f'<text x="{LEFT + i * 108 + 14}" y="{height - 15}">{op}</text>')
     out.append(f'<text x="4" y="{height - 15}">{(end - begin) / 1000:.2f} ms</text></svg>')
