@@ -3,28 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "graph/trace/intervals.h"
+
 namespace millrace {
 namespace sim_internal {
 namespace {
 
 double Overlap(double a_low, double a_high, double b_low, double b_high) {
   return std::max(0.0, std::min(a_high, b_high) - std::max(a_low, b_low));
-}
-
-using Intervals = std::vector<std::pair<double, double>>;
-
-void Unite(Intervals* list) {
-  std::sort(list->begin(), list->end());
-  Intervals united;
-  for (const auto& [low, high] : *list) {
-    if (high <= low) continue;
-    if (!united.empty() && low <= united.back().second) {
-      united.back().second = std::max(united.back().second, high);
-    } else {
-      united.push_back({low, high});
-    }
-  }
-  *list = std::move(united);
 }
 
 }  // namespace
@@ -64,7 +50,7 @@ std::vector<LaneUse> LaneUses(const Run& run, int copy, double step_seconds) {
 CommTime CommTimeOf(const Run& run, int copy) {
   const Copy& c = run.copies[copy];
   const int base = copy * run.nodes;
-  Intervals comm, compute;
+  Intervals<double> comm, compute;
   for (size_t l = 0; l < c.plan->lanes.size(); ++l) {
     for (NodeId n : c.plan->lanes[l].order) {
       const Times& t = run.times[base + n];
@@ -73,8 +59,8 @@ CommTime CommTimeOf(const Run& run, int copy) {
           .push_back({t.begin, t.end});
     }
   }
-  Unite(&comm);
-  Unite(&compute);
+  comm = Union(std::move(comm));
+  compute = Union(std::move(compute));
   CommTime time;
   size_t k = 0;
   for (const auto& [low, high] : comm) {

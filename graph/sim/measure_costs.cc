@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "graph/base/median.h"
 #include "graph/plan/cost_model.h"
 #include "graph/plan/cost_table.h"
 #include "graph/trace/breakdown.h"
@@ -16,13 +17,6 @@
 
 namespace millrace {
 namespace {
-
-double Median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const size_t middle = values.size() / 2;
-  std::nth_element(values.begin(), values.begin() + middle, values.end());
-  return values[middle];
-}
 
 double Seconds(const Span& s) { return static_cast<double>(s.end_ns - s.begin_ns) * 1e-9; }
 

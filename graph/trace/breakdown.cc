@@ -4,40 +4,26 @@
 #include <map>
 
 #include "absl/strings/str_format.h"
+#include "graph/trace/intervals.h"
 
 namespace millrace {
 namespace {
 
 using Interval = std::pair<int64_t, int64_t>;
-using Intervals = std::vector<Interval>;
 
-// Sorted, without overlaps.
-Intervals Union(Intervals intervals) {
-  std::sort(intervals.begin(), intervals.end());
-  Intervals out;
-  for (const Interval& i : intervals) {
-    if (!out.empty() && i.first <= out.back().second) {
-      out.back().second = std::max(out.back().second, i.second);
-    } else {
-      out.push_back(i);
-    }
-  }
-  return out;
-}
-
-Intervals Union(Intervals a, const Intervals& b) {
+Intervals<int64_t> Both(Intervals<int64_t> a, const Intervals<int64_t>& b) {
   a.insert(a.end(), b.begin(), b.end());
   return Union(std::move(a));
 }
 
-int64_t Length(const Intervals& intervals) {
+int64_t Length(const Intervals<int64_t>& intervals) {
   int64_t sum = 0;
   for (const Interval& i : intervals) sum += i.second - i.first;
   return sum;
 }
 
 // Of what lies within [begin, end) of a union.
-int64_t Within(const Intervals& of, int64_t begin, int64_t end) {
+int64_t Within(const Intervals<int64_t>& of, int64_t begin, int64_t end) {
   int64_t sum = 0;
   auto i = std::upper_bound(of.begin(), of.end(), begin,
                             [](int64_t at, const Interval& x) { return at < x.second; });
@@ -48,7 +34,7 @@ int64_t Within(const Intervals& of, int64_t begin, int64_t end) {
 
 // What a rank was doing, as unions.
 struct Activity {
-  Intervals compute, communication, copy;
+  Intervals<int64_t> compute, communication, copy;
 };
 
 std::map<int, Activity> ActivityOf(const Trace& trace) {
@@ -182,8 +168,8 @@ Breakdown BreakDown(const Trace& trace) {
     result.lanes.push_back(std::move(time));
   }
   for (const auto& [rank, activity] : ActivityOf(trace)) {
-    const Intervals computing_or_talking = Union(activity.compute, activity.communication);
-    const Intervals busy = Union(computing_or_talking, activity.copy);
+    const Intervals<int64_t> computing_or_talking = Both(activity.compute, activity.communication);
+    const Intervals<int64_t> busy = Both(computing_or_talking, activity.copy);
     RankTime time;
     time.rank = rank;
     time.compute_ns = Length(activity.compute);

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "data/file.h"
+#include "graph/base/median.h"
 #include "graph/base/status.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/recorder.h"
@@ -44,12 +45,6 @@ double SecondsSinceProcessStart() {
   clock_gettime(CLOCK_BOOTTIME, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 -
          ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
-double Median(std::vector<double> v) {
-  if (v.empty()) return 0;
-  std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
-  return v[v.size() / 2];
 }
 
 LrScheduleOptions ScheduleOf(const Pipeline& p, int64_t total_steps) {

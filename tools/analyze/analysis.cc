@@ -4,15 +4,10 @@
 #include <map>
 #include <utility>
 
+#include "graph/base/median.h"
+
 namespace millrace {
 namespace {
-
-int64_t Median(std::vector<int64_t> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // A collective in one step, as every rank saw it.
 struct Joined {

@@ -76,10 +76,12 @@ int CalibrateVerb(const CommandLine& line, const Folders& folders) {
                                            "runtime.executor is REFERENCE"),
                 Findings(), 2);
   }
-  char scratch[] = "/tmp/millrace_calibrate_XXXXXX";
-  if (mkdtemp(scratch) == nullptr) {
-    return Fail(line, absl::InternalError("no temporary folder can be made below /tmp"), Findings(),
-                3);
+  std::error_code no_folder;
+  std::string scratch =
+      (std::filesystem::temp_directory_path(no_folder) / "millrace_calibrate_XXXXXX").string();
+  if (no_folder || mkdtemp(scratch.data()) == nullptr) {
+    return Fail(line, absl::InternalError("no temporary folder can be made: see TMPDIR"),
+                Findings(), 3);
   }
   // Runs with or without overlap; leaves what went wrong in `code`.
   std::optional<CompiledPipeline> c;

@@ -3,25 +3,12 @@
 #include <algorithm>
 
 #include "graph/plan/clocks.h"
+#include "graph/trace/intervals.h"
 
 namespace millrace {
 namespace {
 
 using Interval = std::pair<int64_t, int64_t>;
-
-std::vector<Interval> Union(std::vector<Interval> intervals) {
-  std::sort(intervals.begin(), intervals.end());
-  std::vector<Interval> out;
-  for (const Interval& i : intervals) {
-    if (i.second <= i.first) continue;
-    if (!out.empty() && i.first <= out.back().second) {
-      out.back().second = std::max(out.back().second, i.second);
-    } else {
-      out.push_back(i);
-    }
-  }
-  return out;
-}
 
 // a without b, both unions.
 std::vector<Interval> Without(const std::vector<Interval>& a, const std::vector<Interval>& b) {

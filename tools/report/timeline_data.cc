@@ -3,6 +3,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "graph/base/median.h"
 #include "tools/report/report_data.h"
 #include "tools/report/spans.h"
 
@@ -56,12 +57,6 @@ bool SameTimes(const std::vector<Span>& a, const std::vector<Span>& b) {
     return x.node == y.node && x.lane == y.lane && x.begin_ns == y.begin_ns &&
            x.end_ns == y.end_ns && x.ready_ns == y.ready_ns && x.credit_ns == y.credit_ns;
   });
-}
-
-int64_t Median(std::vector<int64_t> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 // The step whose length is the median's: the one to look at first.
