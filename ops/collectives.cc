@@ -65,11 +65,8 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& args) {
     lowest = lowest == nullptr ? p : std::min(lowest, p);
   }
   call.send = lowest;
-  // The start carries the inputs, the done half the outputs.
-  const Node& outputs =
-      node.async == AsyncRole::kStart ? args.plan.graph.nodes()[node.partner] : node;
-  if (outputs.outputs.empty()) return absl::InternalError("a collective without an output");
-  call.recv = args.buffers.data(outputs.outputs[0]);
+  if (args.outputs() == 0) return absl::InternalError("a collective without an output");
+  call.recv = args.Out<void>(0);
   return std::make_unique<CollectiveKernel>(group->second, std::move(call));
 }
 

@@ -68,16 +68,21 @@ struct KernelArgs {
 
   const Node& node() const { return plan.graph.nodes()[node_id]; }
   const Value& input(int i) const { return plan.graph.values()[node().inputs[i]]; }
-  const Value& output(int i) const { return plan.graph.values()[node().outputs[i]]; }
+  // The values that the operation writes: of a start half, what its done half lists.
+  const std::vector<ValueId>& output_ids() const {
+    const Node& n = node();
+    return n.async == AsyncRole::kStart ? plan.graph.nodes()[n.partner].outputs : n.outputs;
+  }
+  const Value& output(int i) const { return plan.graph.values()[output_ids()[i]]; }
   int inputs() const { return static_cast<int>(node().inputs.size()); }
-  int outputs() const { return static_cast<int>(node().outputs.size()); }
+  int outputs() const { return static_cast<int>(output_ids().size()); }
   template <typename T>
   T* In(int i) const {
     return static_cast<T*>(buffers.data(node().inputs[i]));
   }
   template <typename T>
   T* Out(int i) const {
-    return static_cast<T*>(buffers.data(node().outputs[i]));
+    return static_cast<T*>(buffers.data(output_ids()[i]));
   }
 };
 

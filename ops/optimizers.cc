@@ -59,12 +59,14 @@ class AdamKernel final : public Kernel {
     scalars_.eps = FloatAttr(args.node(), "eps", o.eps);
     scalars_.weight_decay = FloatAttr(args.node(), "weight_decay", o.weight_decay);
     scalars_.decoupled = decoupled;
+    delay_ = IntAttr(args.node(), "delay", 0);
   }
   absl::Status Run(const StepContext& context) override {
     const auto& step = *static_cast<const StepScalars*>(context.user);
+    if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
     AdamScalars s = scalars_;
     s.lr = step.lr;
-    s.step = step.update;
+    s.step = step.update - delay_;
     s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
     for (const DecayRun& run : runs_) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
@@ -78,6 +80,7 @@ class AdamKernel final : public Kernel {
   float *const p_, *const g_, *const m_, *const v_;
   const float* const coefficient_;
   AdamScalars scalars_;
+  int64_t delay_ = 0;  // steps from a gradient to its update
 };
 
 class SgdKernel final : public Kernel {
@@ -88,6 +91,7 @@ class SgdKernel final : public Kernel {
     scalars_.momentum = FloatAttr(args.node(), "momentum", o.momentum);
     scalars_.weight_decay = FloatAttr(args.node(), "weight_decay", o.weight_decay);
     scalars_.nesterov = o.nesterov;
+    delay_ = IntAttr(args.node(), "delay", 0);
     // Inputs after the gradient: the momentum buffer, the clip coefficient; each may be absent.
     for (int i = 2; i < args.inputs(); ++i) {
       if (args.input(i).numel() == args.input(0).numel() && buffer_ == nullptr &&
@@ -100,6 +104,7 @@ class SgdKernel final : public Kernel {
   }
   absl::Status Run(const StepContext& context) override {
     const auto& step = *static_cast<const StepScalars*>(context.user);
+    if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
     SgdScalars s = scalars_;
     s.lr = step.lr;
     s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
@@ -117,6 +122,7 @@ class SgdKernel final : public Kernel {
   float* buffer_ = nullptr;
   const float* coefficient_ = nullptr;
   SgdScalars scalars_;
+  int64_t delay_ = 0;
 };
 
 class Accumulate final : public Kernel {

@@ -92,6 +92,22 @@ absl::Status InferCast(InferContext& c) {
   return absl::OkStatus();
 }
 
+// The same values in other places.
+absl::Status InferCopy(InferContext& c) {
+  if (c.outputs.size() != c.inputs.size()) {
+    return Invalid("copies ", c.inputs.size(), " values to ", c.outputs.size(),
+                   ", expected as many");
+  }
+  for (size_t i = 0; i < c.inputs.size(); ++i) c.outputs[i].CopyTypeFrom(*c.inputs[i]);
+  return absl::OkStatus();
+}
+
+OpCost CopyCost(const Graph& g, const Node& node) {
+  OpCost cost;
+  for (ValueId v : node.inputs) cost.memory_bytes += 2 * g.values()[v].bytes();
+  return cost;
+}
+
 absl::Status SetNormOutput(InferContext& c) {
   c.outputs[0].dtype = DType::kI64;
   c.outputs[0].shape = {kNormWords};
@@ -251,6 +267,15 @@ REGISTER_OP_CONTRACT(
               .Attr("to", std::string("f32"), "f32, bf16 or f16", true)
               .Infer(InferCast)
               .Cost(ReadAndWriteAll));
+
+REGISTER_OP_CONTRACT(
+    copy, OpContract("copy",
+                     "The same bytes in another place: between device, host and storage, on the "
+                     "lane that joins them.")
+              .InVariadic("from", "any values")
+              .OutVariadic("to", "as many, each like its input but for its buffer")
+              .Infer(InferCopy)
+              .Cost(CopyCost));
 
 REGISTER_OP_CONTRACT(grad_norm,
                      OpContract("grad_norm",

@@ -70,6 +70,16 @@ absl::StatusOr<Machine> ParseMachine(absl::string_view text, const std::string& 
     require(link.bytes_per_second() > 0, path + ".bytes_per_second",
             absl::StrCat(link.bytes_per_second()), "more than 0");
   }
+  const Host& h = m.host();
+  field(h.memory_bytes_per_second() > 0, "host.memory_bytes_per_second", "more than 0");
+  field(h.host_to_device_bytes_per_second() > 0, "host.host_to_device_bytes_per_second",
+        "more than 0");
+  field(h.device_to_host_bytes_per_second() > 0, "host.device_to_host_bytes_per_second",
+        "more than 0");
+  field(h.storage_read_bytes_per_second() > 0, "host.storage_read_bytes_per_second", "more than 0");
+  field(h.storage_write_bytes_per_second() > 0, "host.storage_write_bytes_per_second",
+        "more than 0");
+  field(h.seconds_per_operation() >= 0, "host.seconds_per_operation", "0 or more");
   const std::vector<std::string> kinds = {"compute",        "comm",         "host_to_device",
                                           "device_to_host", "host_compute", "storage"};
   for (int i = 0; i < m.contention_size(); ++i) {

@@ -32,6 +32,7 @@ class Checker {
     Batch();
     CheckpointAndRuntime();
     RecomputeKnobs();
+    OffloadKnobs();
   }
 
  private:
@@ -370,6 +371,64 @@ class Checker {
       }
       if (first == nullptr) first = path;
       ChangesNothing(m_.has_graph() && !m_.has_model(), {path}, "for a step written by hand",
+                     "train a `model`", {"model", "graph"});
+    }
+  }
+
+  void OffloadKnobs() {
+    const Offload& o = m_.memory().offload();
+    const int stage = m_.parallel().zero().stage();
+    const bool optimizer = o.optimizer().tier() != OptimizerOffload::NONE;
+    const bool parameters = o.parameters().tier() != ParameterOffload::NONE;
+    Range(o.optimizer().ratio() > 0 && o.optimizer().ratio() <= 1, "memory.offload.optimizer.ratio",
+          "more than 0 and at most 1", "to offload nothing, leave memory.offload.optimizer out");
+    Range(o.staging_buckets() >= 1, "memory.offload.staging_buckets", "1 or more buckets");
+    const Paths on = {"memory.offload.optimizer.tier"};
+    ChangesNothing(!optimizer,
+                   {"memory.offload.optimizer.ratio", "memory.offload.optimizer.delayed"},
+                   "without memory.offload.optimizer.tier",
+                   "set memory.offload.optimizer.tier to HOST or STORAGE", on);
+    const bool storage = o.optimizer().tier() == OptimizerOffload::STORAGE ||
+                         o.parameters().tier() == ParameterOffload::STORAGE;
+    ChangesNothing(!storage,
+                   {"memory.offload.staging_buckets", "memory.offload.storage.folder",
+                    "memory.offload.storage.engine", "memory.offload.storage.block_bytes",
+                    "memory.offload.storage.queue_depth", "memory.offload.storage.checksum"},
+                   "with nothing on storage", "set memory.offload.optimizer.tier to STORAGE", on);
+    if (parameters && !optimizer && !Suspect("memory.offload.optimizer.tier")) {
+      Add("memory.offload.parameters.tier", "contradiction",
+          "memory.offload.parameters moves the parameters off the device, but their optimizer "
+          "states stay there and every update would bring them back; expected "
+          "memory.offload.optimizer as well",
+          "add memory { offload { optimizer { tier: HOST } } }");
+    }
+    if (parameters && stage != 3 && !Suspect("parallel.zero.stage")) {
+      Add("memory.offload.parameters.tier", "contradiction",
+          absl::StrCat("memory.offload.parameters needs parameters that are brought in bucket by "
+                       "bucket, but parallel.zero.stage is ",
+                       stage, ", expected 3"),
+          "set parallel.zero.stage to 3 (also with one rank), or take memory.offload.parameters "
+          "out");
+    }
+    if (o.optimizer().delayed() && o.optimizer().ratio() < 1) {
+      Add("memory.offload.optimizer.delayed", "contradiction",
+          absl::StrCat("memory.offload.optimizer.delayed applies gradients one step late, but with "
+                       "ratio ",
+                       o.optimizer().ratio(),
+                       " some parameters would be updated at once; expected ratio 1"),
+          "take ratio or delayed out");
+    }
+    const StorageFiles& files = o.storage();
+    Range(!files.has_block_bytes() ||
+              (files.block_bytes() >= 4096 && files.block_bytes() % 4096 == 0),
+          "memory.offload.storage.block_bytes", "a multiple of 4096",
+          "leave it out: a short probe of the drive chooses");
+    Range(!files.has_queue_depth() || (files.queue_depth() >= 1 && files.queue_depth() <= 1024),
+          "memory.offload.storage.queue_depth", "1 to 1024 requests",
+          "leave it out: a short probe of the drive chooses");
+    for (const char* path : {"memory.offload.optimizer.tier", "memory.offload.parameters.tier"}) {
+      const bool set = path[15] == 'o' ? optimizer : parameters;
+      ChangesNothing(set && m_.has_graph() && !m_.has_model(), {path}, "for a step written by hand",
                      "train a `model`", {"model", "graph"});
     }
   }

@@ -173,6 +173,7 @@ void CheckReads(const Graph& g, const Node& node, const OpContract& op, Findings
     }
     bool updates = false;
     for (const PortSpec& out : op.outputs) updates |= out.in_place_of == static_cast<int>(i);
+    updates |= node.op == "copy";  // a shard stays a shard, elsewhere
     if (!updates) {
       Report(node,
              absl::StrCat("reads parameter '", v.name, "', of which each rank of group '", v.group,

@@ -6,6 +6,7 @@
 #include "graph/lower/accumulate.h"
 #include "graph/lower/bucket.h"
 #include "graph/lower/expand_stages.h"
+#include "graph/lower/offload.h"
 #include "graph/lower/optimizer.h"
 #include "graph/lower/prefetch.h"
 #include "graph/lower/recompute.h"
@@ -75,6 +76,7 @@ std::vector<std::unique_ptr<Pass>> Passes(const LowerOptions& options) {
     passes.push_back(OptimizerStep());
   }
   passes.push_back(ShardState());
+  passes.push_back(OffloadState());
   passes.push_back(Prefetch());
   passes.push_back(ReduceWindow());
   passes.push_back(SplitAsync());

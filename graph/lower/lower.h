@@ -13,6 +13,7 @@
 //   accumulate      one gradient per bucket
 //   optimizer       clipping and updates
 //   shard_state     ZeRO 0 to 3 over the ranks
+//   offload         states and parameter shards in host memory or on storage
 //   prefetch        how far ahead parameters are gathered
 //   reduce_window   how many transient gradients there are at a time
 //   split_async     collectives beside compute

@@ -35,6 +35,18 @@ absl::Status Check(const LowerOptions& o) {
   require(o.recompute.every >= 0,
           absl::StrCat("memory.recompute.every is ", o.recompute.every, ", expected 0 or more"),
           "0 recomputes nothing");
+  const OffloadOptions& off = o.offload;
+  require(off.ratio > 0 && off.ratio <= 1,
+          absl::StrCat("memory.offload.optimizer.ratio is ", off.ratio,
+                       ", expected more than 0 and at most 1"),
+          "");
+  require(off.staging_buckets >= 1,
+          absl::StrCat("memory.offload.staging_buckets is ", off.staging_buckets,
+                       ", expected at least 1"),
+          "");
+  require(off.parameters == Tier::kDevice || (o.zero_stage == 3 && off.any()),
+          "memory.offload.parameters needs parallel.zero.stage 3 and memory.offload.optimizer", "");
+  require(!off.delayed || off.ratio == 1, "memory.offload.optimizer.delayed needs ratio 1", "");
   return findings.ToStatus();
 }
 
@@ -76,6 +88,15 @@ LowerOptions FromPipeline(const Pipeline& p) {
   o.recompute.all = recompute.all();
   o.recompute.every = recompute.every();
   o.recompute.stages.assign(recompute.stage().begin(), recompute.stage().end());
+  const Offload& offload = p.memory().offload();
+  const auto tier = [](int t) {
+    return t == 0 ? Tier::kDevice : t == 1 ? Tier::kHost : Tier::kStorage;
+  };
+  o.offload.optimizer = tier(offload.optimizer().tier());
+  o.offload.ratio = offload.optimizer().ratio();
+  o.offload.delayed = offload.optimizer().delayed();
+  o.offload.parameters = tier(offload.parameters().tier());
+  o.offload.staging_buckets = offload.staging_buckets();
   return o;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "graph/ir/graph.h"
 
 namespace millrace {
 
@@ -37,6 +38,16 @@ struct RecomputeOptions {
   bool any() const { return all || every != 0 || !stages.empty(); }
 };
 
+// Tier of what is offloaded; kDevice: it stays. See Offload in pipeline.proto.
+struct OffloadOptions {
+  Tier optimizer = Tier::kDevice;
+  double ratio = 1;
+  bool delayed = false;
+  Tier parameters = Tier::kDevice;
+  int staging_buckets = 3;
+  bool any() const { return optimizer != Tier::kDevice; }
+};
+
 struct LowerOptions {
   StepKind kind = StepKind::kTrain;
   std::string group = "data";
@@ -52,6 +63,7 @@ struct LowerOptions {
   bool momentum = true;  // SGD: keeps a momentum buffer
   double clip_norm = 0;  // 0: no clipping
   RecomputeOptions recompute;
+  OffloadOptions offload;
   // Stage 3: a bucket whose last forward use is followed at once by its first backward use (the head's)
   // is kept instead of released and gathered again. Saves one gather of that bucket per micro-batch on the
   // critical path and costs no memory, because both uses are neighbours.

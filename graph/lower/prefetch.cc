@@ -11,6 +11,7 @@ namespace {
 struct Group {
   NodeId before_use = -1;  // the stage that runs before that stage, -1: none
   std::vector<NodeId> gathers;
+  std::vector<NodeId> feeders;  // copies that bring in what is gathered
   int64_t bytes = 0;
 };
 
@@ -25,11 +26,15 @@ class PrefetchPass final : public Pass {
     // From the last to the first, so that gathers that begin at one place keep their order.
     for (int j = static_cast<int>(groups.size()) - 1; j >= 0; --j) {
       const int depth = Depth(groups, j, context.options);
-      const NodeId after = depth > j ? -1 : groups[j - depth].before_use;
-      for (auto it = groups[j].gathers.rbegin(); it != groups[j].gathers.rend(); ++it) {
-        r.MoveAfter(*it, after);
-        if (after >= 0) r.node(*it).control.push_back(after);
-      }
+      const auto move = [&](const std::vector<NodeId>& nodes, int ahead) {
+        const NodeId after = ahead > j ? -1 : groups[j - ahead].before_use;
+        for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+          r.MoveAfter(*it, after);
+          if (after >= 0) r.node(*it).control.push_back(after);
+        }
+      };
+      move(groups[j].gathers, depth);
+      move(groups[j].feeders, depth > 0 ? depth + 1 : 0);
     }
     return std::move(r).Finish();
   }
@@ -60,14 +65,16 @@ class PrefetchPass final : public Pass {
     std::map<NodeId, Group> by_user;
     for (size_t n = 0; n < graph.nodes().size(); ++n) {
       const Node& node = graph.nodes()[n];
-      if (node.op != "all_gather" || node.outputs.empty()) continue;
+      if ((node.op != "all_gather" && node.op != "copy") || node.outputs.empty()) continue;
       const Value& whole = graph.values()[node.outputs[0]];
       if (graph.buffers()[whole.buffer].kind != BufferKind::kGathered) continue;
       const std::vector<NodeId>& readers = graph.consumers(node.outputs[0]);
-      if (readers.empty()) continue;
+      if (readers.empty() || !RunsStage(graph.nodes()[readers.front()])) continue;
       Group& group = by_user[readers.front()];
       group.before_use = stage_before[readers.front()];
       group.gathers.push_back(static_cast<NodeId>(n));
+      const NodeId feeder = graph.producer(node.inputs[0]);
+      if (feeder >= 0 && graph.nodes()[feeder].op == "copy") group.feeders.push_back(feeder);
       group.bytes += whole.bytes();
     }
     std::vector<Group> groups;

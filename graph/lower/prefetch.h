@@ -16,7 +16,8 @@
 //          forward/c/0(...) -> ...
 //
 // All edges point forward in the text, so the window cannot deadlock, also where a stage needs several buckets
-// at once. The planner reads the window's size off the result (plan/credits.h). prefetch_bytes lessens the
+// at once. An offloaded shard is copied in before it is gathered: its copy begins one use earlier than the gather, so
+// that both have a stage to hide behind; on one rank the copy is the gather. The planner reads the window's size off the result (plan/credits.h). prefetch_bytes lessens the
 // depth where that many bytes would be waiting. Without overlap the depth is 0: waiting buckets hide nothing.
 #ifndef MILLRACE_GRAPH_LOWER_PREFETCH_H_
 #define MILLRACE_GRAPH_LOWER_PREFETCH_H_

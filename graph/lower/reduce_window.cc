@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "graph/ir/lane_kind.h"
 #include "graph/lower/rewriter.h"
 
 namespace millrace {
@@ -64,9 +65,11 @@ class ReduceWindowPass final : public Pass {
           const BufferId b = graph.values()[v].buffer;
           const Buffer& buffer = graph.buffers()[b];
           if (buffer.kind != BufferKind::kGradient || buffer.persistent) continue;
+          if (buffer.tier != Tier::kDevice) continue;
           if (by_buffer[b].take < 0) by_buffer[b].take = static_cast<NodeId>(n);
           by_buffer[b].give = static_cast<NodeId>(n);
-          by_buffer[b].communicated |= node.is_collective;
+          by_buffer[b].communicated |=
+              LaneKindOf(graph, static_cast<NodeId>(n)) != LaneKind::kCompute;
         }
       }
     }

@@ -87,8 +87,13 @@ class ShardStatePass final : public Pass {
  public:
   absl::string_view name() const override { return "shard_state"; }
   absl::StatusOr<Graph> Run(const Graph& graph, const LowerContext& context) const override {
-    if (context.options.world_size == 1) return graph;
     Rewriter r(graph);
+    if (context.options.world_size == 1) {
+      // Whole parameters that lie elsewhere are brought in bucket by bucket all the same.
+      if (context.options.offload.parameters == Tier::kDevice) return graph;
+      RETURN_IF_ERROR(lower_internal::GatherParameters(graph, context.options, &r));
+      return std::move(r).Finish();
+    }
     RETURN_IF_ERROR(lower_internal::ReduceGradients(graph, context.options, &r));
     RETURN_IF_ERROR(lower_internal::ShardOptimizer(graph, context.options, &r));
     if (context.options.zero_stage == 3) {

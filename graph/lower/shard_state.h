@@ -1,4 +1,5 @@
-// Makes the step of one rank the step of N ranks (ZeRO). One rank: nothing changes. Two ranks, one stage a,
+// Makes the step of one rank the step of N ranks (ZeRO). One rank: nothing changes, but that offloaded parameters are
+// gathered bucket by bucket all the same. Two ranks, one stage a,
 // one bucket; before:
 //
 //   forward/a/0(images/0, labels/0, param/bucket_0) -> loss/0, logits/0, saved/a/0

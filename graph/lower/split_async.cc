@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "graph/ir/lane_kind.h"
 #include "graph/lower/rewriter.h"
 
 namespace millrace {
@@ -25,7 +26,9 @@ class Splitter {
         if (first == 0 || static_cast<NodeId>(n) < first) first = static_cast<NodeId>(n);
       }
       compute_before_.push_back(compute_before_.empty() ? 0 : compute_before_.back() + last_cost_);
-      last_cost_ = !node.is_collective && node.flops + node.memory_bytes > 0 ? 1 : 0;
+      lane_.push_back(LaneKindOf(graph, static_cast<NodeId>(n)));
+      const bool computes = lane_.back() == LaneKind::kCompute;
+      last_cost_ = computes && node.flops + node.memory_bytes > 0 ? 1 : 0;
     }
     compute_before_.push_back(compute_before_.empty() ? 0 : compute_before_.back() + last_cost_);
   }
@@ -36,9 +39,9 @@ class Splitter {
     const auto n = static_cast<NodeId>(graph_.nodes().size());
     for (NodeId start = 0; start < n; ++start) {
       const Node& node = graph_.nodes()[start];
-      if (!node.is_collective || node.async != AsyncRole::kNone) continue;
+      if (lane_[start] == LaneKind::kCompute || node.async != AsyncRole::kNone) continue;
       const NodeId need = FirstNeed(start);
-      if (compute_before_[need] - compute_before_[start + 1] == 0) continue;
+      if (!Worthwhile(start, need)) continue;
       Node done = node;
       done.name = absl::StrCat(node.name, ".done");
       done.inputs.clear();
@@ -63,6 +66,15 @@ class Splitter {
   }
 
  private:
+  // Something can run beside it: compute between it and its first need. What is needed by another engine, or is work of
+  // one, always counts: the planner, which knows how long things last, joins what is split in vain.
+  bool Worthwhile(NodeId start, NodeId need) const {
+    if (compute_before_[need] - compute_before_[start + 1] > 0) return true;
+    if (lane_[start] != LaneKind::kComm) return true;
+    return need < static_cast<NodeId>(lane_.size()) && lane_[need] != LaneKind::kCompute &&
+           lane_[need] != LaneKind::kComm;
+  }
+
   void Add(ValueId v, NodeId node, bool write) {
     touches_[graph_.values()[v].buffer].push_back({node, write});
   }
@@ -86,6 +98,7 @@ class Splitter {
   }
 
   const Graph& graph_;
+  std::vector<LaneKind> lane_;                  // of each node's engine
   std::vector<std::vector<Touch>> touches_;     // per buffer, in the order of the text
   absl::flat_hash_map<NodeId, NodeId> waiter_;  // the first node that waits for a node
   std::vector<int> compute_before_;             // nodes of compute before each place

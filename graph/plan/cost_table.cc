@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "graph/ir/lane_kind.h"
 #include "graph/ir/text_reader.h"
 
 namespace millrace {
@@ -69,7 +70,9 @@ std::string ToText(const CostTable& table) {
   return text;
 }
 
-NodeCost SizeOfNode(const Graph& graph, const Node& node) {
+NodeCost SizeOfNode(const Graph& graph, NodeId id) {
+  const Node& node = graph.nodes()[id];
+  const LaneKind kind = LaneKindOf(graph, id);
   NodeCost size;
   size.set_op(node.op);
   size.set_operators(node.operators);
@@ -80,6 +83,8 @@ NodeCost SizeOfNode(const Graph& graph, const Node& node) {
     size.set_memory_bytes(node.collective.count * SizeOf(node.collective.dtype));
     size.set_ranks(graph.group_size(node.collective.group));
   } else {
+    // The same operation costs something else on another engine: "copy on storage".
+    if (kind != LaneKind::kCompute) size.set_op(absl::StrCat(node.op, " on ", Name(kind)));
     size.set_flops(node.flops);
     size.set_memory_bytes(node.memory_bytes);
   }
@@ -103,7 +108,7 @@ CostLookup::CostLookup(const CostTable& table) {
   for (const OpFactor& op : table.op()) factor_[op.op()] = op.factor();
 }
 
-double CostLookup::Seconds(const Graph& graph, const Node& node, double analytic) const {
+double CostLookup::Seconds(const Graph& graph, NodeId node, double analytic) const {
   const NodeCost size = SizeOfNode(graph, node);
   const auto measured = seconds_.find(KeyOf(size));
   if (measured != seconds_.end()) return measured->second;

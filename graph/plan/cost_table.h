@@ -27,7 +27,7 @@ absl::StatusOr<CostTable> ParseCostTable(absl::string_view text, const std::stri
 std::string ToText(const CostTable& table);
 
 // What a node's cost depends on. The halves of a split collective are of the size of the whole.
-NodeCost SizeOfNode(const Graph& graph, const Node& node);
+NodeCost SizeOfNode(const Graph& graph, NodeId node);
 
 // The machine with what the table measured of it.
 Machine WithMeasured(const Machine& machine, const CostTable& table);
@@ -37,7 +37,7 @@ class CostLookup {
  public:
   explicit CostLookup(const CostTable& table);
   // Measured seconds of the node, or `analytic` times the op's factor.
-  double Seconds(const Graph& graph, const Node& node, double analytic) const;
+  double Seconds(const Graph& graph, NodeId node, double analytic) const;
 
  private:
   using Key = std::tuple<std::string, int64_t, int64_t, int64_t, int32_t>;

@@ -1,6 +1,7 @@
 #include "graph/plan/lanes.h"
 
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -9,20 +10,28 @@ namespace millrace {
 LaneTable MakeLanes(const Graph& graph) {
   LaneTable table;
   table.lanes.push_back({.name = "compute", .kind = LaneKind::kCompute});
-  std::map<std::string, int> comm;  // by group, in the groups' order: the same on every rank
-  for (const Node& node : graph.nodes()) {
-    if (node.async == AsyncRole::kDone) comm[node.collective.group] = -1;
+  // By kind, then by group in the groups' order: the same on every rank.
+  using Engine = std::pair<LaneKind, std::string>;
+  std::map<Engine, int> lanes;
+  std::vector<Engine> engines;
+  for (size_t n = 0; n < graph.nodes().size(); ++n) {
+    const Node& node = graph.nodes()[n];
+    engines.push_back({LaneKindOf(graph, static_cast<NodeId>(n)),
+                       node.is_collective ? node.collective.group : std::string()});
+    if (node.async == AsyncRole::kDone) lanes[engines.back()] = 0;
   }
-  for (auto& [group, lane] : comm) {
+  for (auto& [engine, lane] : lanes) {
     lane = static_cast<int>(table.lanes.size());
+    const auto& [kind, group] = engine;
     table.lanes.push_back(
-        {.name = group.empty() ? "comm" : absl::StrCat("comm:", group), .kind = LaneKind::kComm});
+        {.name = group.empty() ? std::string(Name(kind)) : absl::StrCat(Name(kind), ":", group),
+         .kind = kind});
   }
-  for (const Node& node : graph.nodes()) {
-    const auto it = comm.find(node.collective.group);
-    const int lane = it == comm.end() ? -1 : it->second;
-    table.of_node.push_back(node.async == AsyncRole::kDone ? lane : 0);
-    table.of_group.push_back(node.is_collective || node.async != AsyncRole::kNone ? lane : -1);
+  for (size_t n = 0; n < graph.nodes().size(); ++n) {
+    const auto it = lanes.find(engines[n]);
+    const int lane = it == lanes.end() ? -1 : it->second;
+    table.of_node.push_back(graph.nodes()[n].async == AsyncRole::kDone ? lane : 0);
+    table.of_engine.push_back(lane);
   }
   return table;
 }

@@ -190,15 +190,15 @@ class Scheduler {
 
   void Issue(NodeId n) {
     const Node& node = graph_.nodes()[n];
-    const int comm = table_.of_group[n];
+    const int engine = table_.of_engine[n];
     double begin = now_;
-    if (node.async == AsyncRole::kNone && comm > 0) {
-      // One communicator, one operation at a time: those in flight end first.
-      begin = std::max(begin, free_[comm]);
-      if (in_flight_[comm] >= 0) edges_.push_back({in_flight_[comm], n, EdgeKind::kLane});
+    if (node.async == AsyncRole::kNone && engine > 0) {
+      // One engine, one operation at a time: those in flight end first.
+      begin = std::max(begin, free_[engine]);
+      if (in_flight_[engine] >= 0) edges_.push_back({in_flight_[engine], n, EdgeKind::kLane});
     }
     now_ = begin + seconds_[n];
-    if (node.async == AsyncRole::kNone && comm > 0) free_[comm] = now_;
+    if (node.async == AsyncRole::kNone && engine > 0) free_[engine] = now_;
     result_.start_time[n] = begin;
     result_.lanes[0].order.push_back(n);
     live_.Run(n);

@@ -10,9 +10,10 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kAlign = 64;
-
-int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t Aligned(const Buffer& buffer) {
+  const int64_t align = AlignmentOf(buffer.tier);
+  return (buffer.bytes + align - 1) / align * align;
+}
 
 // Live bytes at every place of the issue lane.
 std::vector<int64_t> LiveBytes(const Graph& graph, const std::vector<LiveRange>& ranges,
@@ -22,7 +23,7 @@ std::vector<int64_t> LiveBytes(const Graph& graph, const std::vector<LiveRange>&
   std::vector<int64_t> change(places + 1);
   for (size_t b = 0; b < ranges.size(); ++b) {
     if (graph.buffers()[b].tier != tier || ranges[b].birth > ranges[b].death) continue;
-    const int64_t bytes = Aligned(graph.buffers()[b].bytes);
+    const int64_t bytes = Aligned(graph.buffers()[b]);
     change[ranges[b].birth] += bytes;
     change[ranges[b].death + 1] -= bytes;
   }
@@ -50,7 +51,7 @@ void AddPeak(const Graph& graph, const std::vector<LiveRange>& ranges, Tier tier
     if (buffer.tier != tier || buffer.bytes == 0) continue;
     if (place < ranges[b].birth || place > ranges[b].death) continue;
     Group& group = groups[GroupName(buffer)];
-    group.bytes += Aligned(buffer.bytes);
+    group.bytes += Aligned(buffer);
     ++group.count;
     if (group.largest == nullptr || buffer.bytes > group.largest->bytes) group.largest = &buffer;
   }
@@ -87,9 +88,9 @@ MemoryPlan PlaceBuffers(const Graph& graph, const std::vector<LiveRange>& ranges
       if (buffer.tier != tier) continue;
       if (buffer.persistent) {
         plan.offset[b] = base;
-        base += Aligned(buffer.bytes);
+        base += Aligned(buffer);
       } else if (ranges[b].birth <= ranges[b].death && buffer.bytes > 0) {
-        blocks.push_back({Aligned(buffer.bytes), ranges[b]});
+        blocks.push_back({Aligned(buffer), ranges[b]});
         buffer_of.push_back(b);
       }
     }
@@ -108,7 +109,7 @@ MemoryPlan PlaceBuffers(const Graph& graph, const std::vector<LiveRange>& ranges
       const Buffer& buffer = graph.buffers()[b];
       if (buffer.tier == tier && !buffer.persistent && ranges[b].birth > ranges[b].death) {
         plan.offset[b] = base;
-        const int64_t end = base + Aligned(buffer.bytes);
+        const int64_t end = base + Aligned(buffer);
         plan.arena_bytes[t] = std::max(plan.arena_bytes[t], end);
         plan.live_bytes_bound[t] = std::max(plan.live_bytes_bound[t], end);
       }

@@ -30,22 +30,4 @@ const RankPlan& Plan::ForRank(int rank) const {
   return rank_plans.empty() ? *kNone : rank_plans.front();
 }
 
-absl::string_view Name(LaneKind kind) {
-  switch (kind) {
-    case LaneKind::kCompute:
-      return "compute";
-    case LaneKind::kComm:
-      return "comm";
-    case LaneKind::kHostToDevice:
-      return "host_to_device";
-    case LaneKind::kDeviceToHost:
-      return "device_to_host";
-    case LaneKind::kHostCompute:
-      return "host_compute";
-    case LaneKind::kStorage:
-      return "storage";
-  }
-  return "?";
-}
-
 }  // namespace millrace

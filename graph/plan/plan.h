@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "graph/ir/graph.h"
+#include "graph/ir/lane_kind.h"
 
 namespace millrace {
 
@@ -41,17 +42,6 @@ struct Edge {
   EdgeKind kind = EdgeKind::kData;
   bool operator==(const Edge& o) const { return from == o.from && to == o.to && kind == o.kind; }
 };
-
-enum class LaneKind : uint8_t {
-  kCompute,
-  kComm,
-  kHostToDevice,
-  kDeviceToHost,
-  kHostCompute,
-  kStorage
-};
-
-absl::string_view Name(LaneKind kind);  // "compute", "host_to_device"
 
 struct Lane {
   std::string name;  // "compute", "comm:data"
@@ -84,7 +74,7 @@ struct RankPlan {
   std::vector<Lane> lanes;  // lanes[0] is the issue lane
   std::vector<Edge> edges;
   std::vector<int64_t>
-      offset;  // per buffer: bytes from the start of its tier's arena, 64-byte aligned
+      offset;  // per buffer: bytes from the start of its tier's arena, a multiple of AlignmentOf(tier)
   std::array<int64_t, kTiers> arena_bytes{};  // size of each tier's arena = predicted peak
   std::array<int64_t, kTiers>
       persistent_bytes{};  // persistent buffers lie in [0, persistent_bytes)

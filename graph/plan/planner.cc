@@ -32,6 +32,18 @@ std::vector<NodeId> UncoveredPairs(const Graph& graph, const Schedule& schedule,
     if (node.is_collective) continue;
     computing.push_back({schedule.start_time[n], schedule.start_time[n] + seconds[n]});
   }
+  // Other engines at work at the same time count as well.
+  const auto beside_others = [&](NodeId done) {
+    const double begin = schedule.start_time[done], end = begin + seconds[done];
+    for (size_t l = 1; l < schedule.lanes.size(); ++l) {
+      const std::vector<NodeId>& order = schedule.lanes[l].order;
+      auto it = std::partition_point(order.begin(), order.end(), [&](NodeId n) {
+        return schedule.start_time[n] + seconds[n] <= begin;
+      });
+      if (it != order.end() && *it != done && schedule.start_time[*it] < end) return true;
+    }
+    return false;
+  };
   std::vector<NodeId> uncovered;
   for (NodeId n : schedule.lanes[0].order) {
     const Node& node = graph.nodes()[n];
@@ -44,7 +56,8 @@ std::vector<NodeId> UncoveredPairs(const Graph& graph, const Schedule& schedule,
     for (; it != computing.end() && it->first < end; ++it) {
       covered += std::max(0.0, std::min(end, it->second) - std::max(begin, it->first));
     }
-    if (covered <= std::max(0.01 * (end - begin), seconds[n])) uncovered.push_back(n);
+    if (covered > std::max(0.01 * (end - begin), seconds[n])) continue;
+    if (!beside_others(node.partner)) uncovered.push_back(n);
   }
   return uncovered;
 }

@@ -75,7 +75,7 @@ CostTable MeasureCosts(const Trace& trace, const Machine& machine) {
   const std::vector<double> analytic = NodeSeconds(graph, machine);
   const auto see = [&](NodeId n, double seconds) {
     const Node& node = graph.nodes()[n];
-    NodeCost size = SizeOfNode(graph, node);
+    NodeCost size = SizeOfNode(graph, n);
     Seen& seen = by_size[size.SerializeAsString()];
     if (seen.seconds.empty()) {
       size.set_node(node.name);
@@ -91,7 +91,7 @@ CostTable MeasureCosts(const Trace& trace, const Machine& machine) {
     if (IsCall(node)) {
       const auto [it, is_new] = calls.try_emplace(CallOf(trace, span, node), Seconds(span));
       if (!is_new) it->second = std::min(it->second, Seconds(span));
-    } else if (node.async == AsyncRole::kNone) {
+    } else if (node.async != AsyncRole::kStart) {
       see(span.node, Seconds(span));
     }
   }
@@ -155,7 +155,7 @@ void AddContention(const Trace& trace, CostTable* table) {
     const double end = static_cast<double>(span.end_ns) * 1e-9;
     const double own_begin = static_cast<double>(span.begin_ns) * 1e-9;
     const double unknown = std::numeric_limits<double>::quiet_NaN();
-    const double alone = lookup.Seconds(graph, node, unknown);
+    const double alone = lookup.Seconds(graph, span.node, unknown);
     if (std::isnan(alone)) continue;
     auto& [compute, comm] = ranks[{StepIndex(trace, span), span.rank}];
     if (IsCall(node)) {

@@ -94,10 +94,10 @@ TEST(MeasureCosts, ContentionIsFoundFromHowMuchLongerNodesTake) {
   // The truth about single nodes, as a run without overlap would give it: b alone is of its own size.
   CostTable table;
   NodeCost* gather = table.add_node();
-  *gather = SizeOfNode(plan.graph, plan.graph.nodes()[2]);
+  *gather = SizeOfNode(plan.graph, 2);
   gather->set_seconds(3);
   NodeCost* work = table.add_node();
-  *work = SizeOfNode(plan.graph, plan.graph.nodes()[3]);
+  *work = SizeOfNode(plan.graph, 3);
   work->set_seconds(4);
   AddContention(ToTrace(*run, plan), &table);
   EXPECT_NEAR(FactorOf(table, "compute"), 1.5, 1e-6);

@@ -11,8 +11,6 @@ namespace millrace {
 namespace verify_internal {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // promised to kernels by plan.h
-
 void CheckValues(const Context& c, Report* report) {
   const Graph& graph = c.graph();
   const auto buffers = static_cast<BufferId>(graph.buffers().size());
@@ -73,10 +71,10 @@ void CheckArenas(const Context& c, const RankView& view, const std::vector<std::
     const Buffer& b = c.graph().buffers()[i];
     const int tier = static_cast<int>(b.tier);
     const int64_t low = rp.offset[i], high = low + b.bytes;
-    if (low % kAlignment != 0) {
+    if (low % AlignmentOf(b.tier) != 0) {
       report->Add(view.rank, users[i],
                   absl::StrCat("buffer ", b.name, " is placed at byte ", low, " of the ",
-                               Name(b.tier), " arena, not a multiple of ", kAlignment));
+                               Name(b.tier), " arena, not a multiple of ", AlignmentOf(b.tier)));
     }
     if (low < 0 || high > rp.arena_bytes[tier]) {
       report->Add(view.rank, users[i],
@@ -128,10 +126,10 @@ bool CheckLayout(const Context& context, Report* report) {
     }
     CheckArenas(context, view, users, report);
   }
-  report->set_facts(
-      absl::StrCat(Grouped(static_cast<int64_t>(context.graph().values().size())), " values in ",
-                   Grouped(static_cast<int64_t>(context.graph().buffers().size())),
-                   " buffers, all inside their arenas, ", kAlignment, "-byte aligned"));
+  report->set_facts(absl::StrCat(
+      Grouped(static_cast<int64_t>(context.graph().values().size())), " values in ",
+      Grouped(static_cast<int64_t>(context.graph().buffers().size())),
+      " buffers, all inside their arenas, ", AlignmentOf(Tier::kDevice), "-byte aligned"));
   return placed;
 }
 

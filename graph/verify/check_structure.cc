@@ -68,6 +68,12 @@ void CheckPlacementInLanes(const Plan& plan, RankView* view, Report* report) {
                                  ", which holds only the done halves of asynchronous operations"),
                     "move it to the issue lane");
       }
+      if (l > 0 && lane.kind != LaneKindOf(graph, id)) {
+        report->Add(
+            view->rank, node.name,
+            absl::StrCat("stands in lane ", lane.name, ", but is work for an engine of kind ",
+                         Name(LaneKindOf(graph, id))));
+      }
       if (l > 0 && node.is_collective && absl::StartsWith(lane.name, "comm:") &&
           lane.name.substr(5) != node.collective.group) {
         report->Add(view->rank, node.name,

@@ -7,6 +7,7 @@
 //   all_reduce, reduce_scatter     the sum over the ranks, which may be taken once
 //   scale(a)                       every term's scale times the factor: loss scaling, and its undoing
 //   cast(a)                        the same gradient, parameter or norm in another element type
+//   copy(a, ...)                   the same values in another place
 //   grad_norm, norm_sum            which gradients a norm covers
 //   adamw, adam, sgd               uses one gradient; makes the parameter's next version
 //
@@ -101,7 +102,7 @@ class Provenance {
   void Reduce(const Node& node, const std::vector<ValueId>& outputs);
   void Gather(const Node& node, const std::vector<ValueId>& outputs);
   void Scale(const Node& node, const std::vector<ValueId>& outputs);
-  void Cast(const Node& node, const std::vector<ValueId>& outputs);
+  void Cast(const Node& node, ValueId in, const std::vector<ValueId>& outputs);
   void SetGradient(const Node& node, const Gradient& gradient, const std::vector<ValueId>& outputs);
   ValueId Uncast(ValueId v) const;
   std::string Describe(const Gradient& g) const;

@@ -1,4 +1,5 @@
 // What the outputs of each node are, in terms of gradients, norms and parameters.
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,11 @@ void Provenance::Visit(NodeId n) {
   } else if (node.op == "scale" && !node.inputs.empty()) {
     Scale(node, outputs);
   } else if (node.op == "cast" && !node.inputs.empty()) {
-    Cast(node, outputs);
+    Cast(node, node.inputs[0], outputs);
+  } else if (node.op == "copy") {
+    for (size_t i = 0; i < std::min(node.inputs.size(), outputs.size()); ++i) {
+      Cast(node, node.inputs[i], {outputs[i]});
+    }
   } else if (node.op == "all_gather") {
     Gather(node, outputs);
   } else if (node.op == "grad_norm" && !node.inputs.empty() && !outputs.empty()) {
@@ -72,13 +77,21 @@ void Provenance::Scale(const Node& node, const std::vector<ValueId>& outputs) {
   }
 }
 
-// Another element type, the same meaning.
-void Provenance::Cast(const Node& node, const std::vector<ValueId>& outputs) {
-  const ValueId in = node.inputs[0];
+// Another element type or another place, the same meaning.
+void Provenance::Cast(const Node& node, ValueId in, const std::vector<ValueId>& outputs) {
   for (ValueId v : outputs) {
     uncast_[v] = Uncast(in);
     if (upstream_scale_.count(in) > 0) upstream_scale_[v] = double{upstream_scale_[in]};
-    if (parameters_.count(in) > 0) parameters_[v] = ParameterVersion(parameters_[in]);
+    if (parameters_.count(in) > 0) {
+      parameters_[v] = ParameterVersion(parameters_[in]);
+      if (c_.value(v).bucket != c_.value(in).bucket) {
+        Say(node,
+            absl::StrCat("writes ", c_.value(v).name, " of ", BucketName(c_.value(v).bucket),
+                         " from ", c_.value(in).name, " of ", BucketName(c_.value(in).bucket)));
+      }
+    }
+    if (const auto it = norms_.find(in); it != norms_.end()) norms_[v] = Norm(it->second);
+    if (coefficients_.count(in) > 0) coefficients_.insert(v);
   }
   if (const auto it = gradients_.find(in); it != gradients_.end()) {
     SetGradient(node, Gradient(it->second), outputs);

@@ -157,8 +157,10 @@ absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Finding
 absl::Status SettlePrefetch(CompiledPipeline& c, const PlanOptions& plan_options,
                             LowerOptions& options) {
   Pipeline& p = c.loaded.proto;
-  const bool open = options.zero_stage == 3 && options.world_size > 1 && options.overlap &&
-                    !p.parallel().zero().has_prefetch_depth() && !c.loaded.graph.has_value();
+  const bool copied = options.offload.parameters != Tier::kDevice;
+  const bool open = options.zero_stage == 3 && (options.world_size > 1 || copied) &&
+                    options.overlap && !p.parallel().zero().has_prefetch_depth() &&
+                    !c.loaded.graph.has_value();
   if (!open) return absl::OkStatus();
   ASSIGN_OR_RETURN(c.prefetch, ChoosePrefetch(c.spec, options, c.machine, plan_options));
   options.prefetch_depth = c.prefetch->depth;

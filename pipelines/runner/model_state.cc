@@ -39,13 +39,18 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
     t.offset = place.slot.offset;
     t.whole = bucket.numel;
     t.init = p.init;
+    if (role == "param") t.master = plan.graph.FindValue(absl::StrCat("master/", bucket.name));
     return t;
   };
   for (const Place& place : places) state.params_.push_back(tensor_of(place, "param"));
-  for (const char* role : {"exp_avg", "exp_avg_sq", "momentum"}) {
+  for (const char* role : {"exp_avg", "exp_avg_sq", "momentum", "host_grad"}) {
     for (const Place& place : places) {
       Tensor t = tensor_of(place, role);
-      if (t.value >= 0) state.states_.push_back(std::move(t));
+      // Gradients that wait for the next step's update are a state; others are gone with the step.
+      const auto persists = [&](ValueId v) {
+        return plan.graph.buffers()[plan.graph.values()[v].buffer].persistent;
+      };
+      if (t.value >= 0 && persists(t.value)) state.states_.push_back(std::move(t));
     }
   }
   return state;
@@ -83,8 +88,8 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
 }
 
 template <typename F>
-void ModelState::ForEachPart(const Tensor& t, bool all_copies, F f) const {
-  const int64_t part = plan_->graph.values()[t.value].numel();
+void ModelState::ForEachPart(const Tensor& t, ValueId value, bool all_copies, F f) const {
+  const int64_t part = plan_->graph.values()[value].numel();
   const int64_t parts = t.whole / part;  // 1: whole on every rank
   for (int64_t r = 0; r < static_cast<int64_t>(buffers_.size()); ++r) {
     if (r >= parts && !all_copies) break;
@@ -92,20 +97,25 @@ void ModelState::ForEachPart(const Tensor& t, bool all_copies, F f) const {
     const int64_t begin = std::max(t.offset, first);
     const int64_t end = std::min(t.offset + t.numel, first + part);
     if (begin < end)
-      f(buffers_[r]->as<float>(t.value) + (begin - first), begin - t.offset, end - begin);
+      f(buffers_[r]->as<float>(value) + (begin - first), begin - t.offset, end - begin);
   }
 }
 
 void ModelState::Read(const Tensor& tensor, float* out) const {
-  ForEachPart(tensor, /*all_copies=*/false, [&](const float* place, int64_t first, int64_t count) {
-    std::memcpy(out + first, place, count * sizeof(float));
-  });
+  ForEachPart(tensor, tensor.value, /*all_copies=*/false,
+              [&](const float* place, int64_t first, int64_t count) {
+                std::memcpy(out + first, place, count * sizeof(float));
+              });
 }
 
 void ModelState::Write(const Tensor& tensor, const float* in) const {
-  ForEachPart(tensor, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-    std::memcpy(place, in + first, count * sizeof(float));
-  });
+  for (ValueId value : {tensor.value, tensor.master}) {
+    if (value < 0) continue;
+    ForEachPart(tensor, value, /*all_copies=*/true,
+                [&](float* place, int64_t first, int64_t count) {
+                  std::memcpy(place, in + first, count * sizeof(float));
+                });
+  }
 }
 
 void ModelState::Initialise(uint64_t seed) const {
@@ -133,15 +143,19 @@ void ModelState::InitialiseTensor(const Tensor& t, uint64_t seed, std::vector<fl
   spec.name = t.name;
   spec.shape = t.shape;
   spec.init = t.init;
-  if (t.whole == plan_->graph.values()[t.value].numel()) {  // the same on every rank: made once
+  // The same on every rank: made once.
+  if (t.whole == plan_->graph.values()[t.value].numel()) {
     whole->resize(t.numel);
     FillParam(spec, seed, 0, t.numel, whole->data());
     Write(t, whole->data());
     return;
   }
-  ForEachPart(t, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-    FillParam(spec, seed, first, first + count, place);
-  });
+  for (ValueId value : {t.value, t.master}) {
+    if (value < 0) continue;
+    ForEachPart(t, value, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
+      FillParam(spec, seed, first, first + count, place);
+    });
+  }
 }
 
 std::string ModelState::WeightsSha256() const {

@@ -29,6 +29,8 @@ class ModelState {
     std::vector<int64_t> shape;
     int64_t numel = 0;
     ValueId value = -1;  // what holds it, whole or as one shard per rank
+    ValueId master =
+        -1;  // f32 parameter whose states are offloaded: the copy that is updated; -1: none
     int64_t offset = 0;  // elements from the start of the whole
     int64_t whole = 0;   // elements of the whole
     InitSpec init;
@@ -58,7 +60,7 @@ class ModelState {
       : plan_(&plan), buffers_(std::move(buffers)) {}
   void InitialiseTensor(const Tensor& tensor, uint64_t seed, std::vector<float>* whole) const;
   template <typename F>  // f(float* place, int64_t first element of the tensor, int64_t count)
-  void ForEachPart(const Tensor& tensor, bool all_copies, F f) const;
+  void ForEachPart(const Tensor& tensor, ValueId value, bool all_copies, F f) const;
 
   const Plan* plan_;
   std::vector<const RankBuffers*> buffers_;

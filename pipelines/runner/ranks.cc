@@ -48,8 +48,9 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
   }
   std::vector<RankKernels> kernels;
   for (int r = 0; r < plan.world_size; ++r) {
-    ASSIGN_OR_RETURN(RankKernels made, MakeKernels(plan, r, ranks->buffers_[r],
-                                                   RegistryFactory(ranks->contexts_[r].get())));
+    KernelFactory factory = RegistryFactory(ranks->contexts_[r].get());
+    if (options.lanes != nullptr) factory = OnLanes(std::move(factory), options.lanes);
+    ASSIGN_OR_RETURN(RankKernels made, MakeKernels(plan, r, ranks->buffers_[r], factory));
     kernels.push_back(std::move(made));
   }
   ExecutorOptions executor;

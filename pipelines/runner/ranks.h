@@ -10,6 +10,7 @@
 #include "graph/runtime/buffers.h"
 #include "graph/runtime/compute_threads.h"
 #include "graph/runtime/executor.h"
+#include "graph/runtime/lane_workers.h"
 #include "ops/kernel_registry.h"
 #include "ops/model_runtime.h"
 
@@ -19,6 +20,7 @@ struct RanksOptions {
   const Plan* plan = nullptr;
   std::vector<std::shared_ptr<RankArenas>> arenas;  // one per rank
   std::shared_ptr<ComputeThreads> threads;          // null with the reference executor
+  std::shared_ptr<LaneWorkers> lanes;               // null with the reference executor
   bool reference = false;
   int threads_per_rank =
       1;  // of LibTorch's operators; the reference executor sets it for its caller's thread

@@ -207,6 +207,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   if (!o.reference) {
     ASSIGN_OR_RETURN(o.threads,
                      MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
+    o.lanes = LaneWorkers::Create(plans);
   }
   ASSIGN_OR_RETURN(train_, Ranks::Create(o));
   if (eval_batches_ != nullptr) {

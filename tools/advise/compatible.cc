@@ -13,13 +13,13 @@ constexpr const char* kFormula[] = {"2 + 2 + 12", "2 + 2 + 12/N", "2 + (2 + 12)/
 
 }  // namespace
 
-absl::string_view Name(Offload o) {
+absl::string_view Name(OffloadKind o) {
   switch (o) {
-    case Offload::kNone:
+    case OffloadKind::kNone:
       return "none";
-    case Offload::kCpu:
+    case OffloadKind::kCpu:
       return "cpu";
-    case Offload::kNvme:
+    case OffloadKind::kNvme:
       return "nvme";
   }
   return "?";
@@ -44,7 +44,7 @@ CompatibleAdvice AdviseCompatibly(const CompatibleInput& in) {
   }
   if (!found) {
     advice.offload =
-        Wide{12} * in.parameters <= Wide{in.host_bytes} ? Offload::kCpu : Offload::kNvme;
+        Wide{12} * in.parameters <= Wide{in.host_bytes} ? OffloadKind::kCpu : OffloadKind::kNvme;
   }
   return advice;
 }
@@ -61,17 +61,17 @@ std::string ToText(const CompatibleAdvice& a, const CompatibleInput& in) {
                                            a.bytes[stage] / 1e9, a.below[stage] ? "yes" : "no"));
   }
   switch (a.offload) {
-    case Offload::kNone:
+    case OffloadKind::kNone:
       absl::StrAppend(&text, "use ZeRO stage ", a.stage, ": the first below 70 %\n");
       break;
-    case Offload::kCpu:
+    case OffloadKind::kCpu:
       absl::StrAppend(
           &text,
           absl::StrFormat("use ZeRO stage 3 with CPU offload: no stage is below "
                           "70 %%; the host's %.3f GB take the optimizer's %.3f GB\n",
                           static_cast<double>(in.host_bytes) / 1e9, a.host_needed_bytes / 1e9));
       break;
-    case Offload::kNvme:
+    case OffloadKind::kNvme:
       absl::StrAppend(
           &text, absl::StrFormat(
                      "use ZeRO stage 3 with NVMe: no stage is below 70 %%, and the optimizer's "

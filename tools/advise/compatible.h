@@ -9,7 +9,7 @@
 // optimizer states of all devices (12 B x P), else with NVMe.
 //
 //   CompatibleAdvice advice = AdviseCompatibly({.parameters = 7500000000, .devices = 64, .memory_bytes = 32 << 30});
-//   advice.stage == 2; advice.offload == Offload::kNone;
+//   advice.stage == 2; advice.offload == OffloadKind::kNone;
 //
 // Compared exactly, in integers: a stage at the limit is not below it.
 #ifndef MILLRACE_TOOLS_ADVISE_COMPATIBLE_H_
@@ -30,8 +30,8 @@ struct CompatibleInput {
   int64_t host_bytes = 0;    // of the host, 0: unknown, takes nothing
 };
 
-enum class Offload : uint8_t { kNone, kCpu, kNvme };
-absl::string_view Name(Offload o);  // "none", "cpu", "nvme"
+enum class OffloadKind : uint8_t { kNone, kCpu, kNvme };
+absl::string_view Name(OffloadKind o);  // "none", "cpu", "nvme"
 
 struct CompatibleAdvice {
   std::array<double, 4> bytes{};      // per device, by stage
@@ -39,7 +39,7 @@ struct CompatibleAdvice {
   std::array<bool, 4> below{};        // 70 % of the memory
   double limit_bytes = 0;             // 70 % of the memory
   int stage = 3;
-  Offload offload = Offload::kNone;
+  OffloadKind offload = OffloadKind::kNone;
   double host_needed_bytes = 0;  // 12 B x parameters
 };
 

@@ -111,7 +111,7 @@ std::string CommandFor(const CommandLine& line, const LoadedPipeline& loaded, co
 // Whether the storage that the user has takes what NVMe offload would put there.
 std::string StorageNote(const CompatibleAdvice& advice, const CompatibleInput& input,
                         const Asked& asked, Json* json) {
-  if (advice.offload != Offload::kNvme || asked.storage == 0) return "";
+  if (advice.offload != OffloadKind::kNvme || asked.storage == 0) return "";
   const double needed = 16.0 * static_cast<double>(input.parameters);
   const bool enough = needed <= static_cast<double>(asked.storage);
   (*json)["storage_suffices"] = enough;
@@ -187,7 +187,7 @@ int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& mac
         "the formula of "
         "compatible mode (states only, 16 B/param) says: stage ",
         rule.stage,
-        rule.offload == Offload::kNone ? " without offload"
+        rule.offload == OffloadKind::kNone ? " without offload"
                                        : absl::StrCat(" with offload to ", Name(rule.offload)));
     std::cerr << advice->help << "\n" << hint << "\n";
     json["help"] = advice->help;
