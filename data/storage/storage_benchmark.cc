@@ -4,10 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "benchmark/benchmark.h"
 #include "data/storage/crc32c.h"
 #include "data/storage/page_memory.h"
 #include "data/storage/storage_file.h"
+#include "data/storage/storage_probe.h"
 
 namespace millrace {
 namespace {
@@ -70,6 +72,23 @@ STORAGE_CASE(Read, false, Engine::kIoUring, true, true);
 STORAGE_CASE(ReadWithoutSums, false, Engine::kIoUring, true, false);
 STORAGE_CASE(ReadStaged, false, Engine::kIoUring, false, true);
 STORAGE_CASE(ReadThreads, false, Engine::kThreads, true, true);
+
+// What a run pays before it begins, and what it learns.
+void BM_Probe(benchmark::State& state) {
+  std::string label;
+  for (auto _ : state) {
+    const absl::StatusOr<StorageProbe> probe = ProbeStorage({.folder = Folder()});
+    if (!probe.ok()) return state.SkipWithError(probe.status().ToString().c_str());
+    label = probe->best.engine;
+    for (const StorageRates& r : probe->tried) {
+      absl::StrAppendFormat(&label, "\n    %4d KiB x %2d: write %.2f, read %.2f GB/s",
+                            r.block_bytes >> 10, r.queue_depth, r.write_bytes_per_second / 1e9,
+                            r.read_bytes_per_second / 1e9);
+    }
+  }
+  state.SetLabel(label);
+}
+BENCHMARK(BM_Probe)->Unit(benchmark::kMillisecond)->UseRealTime()->Iterations(1);
 
 // A block that was just moved: in the cache when it was staged, not when it was moved directly.
 void BM_Crc32cPages(benchmark::State& state) {
