@@ -58,13 +58,13 @@ absl::StatusOr<std::unique_ptr<Kernel>> MakeStorageCopy(const KernelArgs& a) {
     const bool to = TierOf(a, a.output(i)) == Tier::kStorage;
     const bool from = TierOf(a, a.input(i)) == Tier::kStorage;
     if (to == from || to != write) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "copies '", a.input(i).name, "' to '", a.output(i).name,
-          "'; expected all of a node's copies to lead to storage, or all from it"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("copies '", a.input(i).name, "' to '", a.output(i).name,
+                       "'; expected all of a node's copies to lead to storage, or all from it"));
     }
     const ValueId file = write ? a.output_ids()[i] : a.node().inputs[i];
-    pieces.push_back({a.buffers.place(file), write ? a.In<void>(i) : a.Out<void>(i),
-                      a.input(i).bytes()});
+    pieces.push_back(
+        {a.buffers.place(file), write ? a.In<void>(i) : a.Out<void>(i), a.input(i).bytes()});
   }
   return std::make_unique<StorageCopy>(a.rank.storage, write, std::move(pieces));
 }

@@ -129,8 +129,12 @@ absl::Status StorageFile::TurnDirectOn() {
 }
 
 absl::Status StorageFile::MakeQueue() {
-  staging_ = PageMemory(staging_bytes(), /*populate=*/true);
-  if (staging_.data() == nullptr) {
+  char* staging = options_.staging;
+  if (staging == nullptr) {
+    staging_ = PageMemory(staging_bytes(), /*populate=*/true);
+    staging = staging_.data();
+  }
+  if (staging == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat(options_.path, ": no memory for the staging ring of ", staging_bytes(),
                      " bytes (block_bytes x queue_depth)"));
@@ -138,7 +142,7 @@ absl::Status StorageFile::MakeQueue() {
   std::unique_ptr<IoEngine> engine;
   if (options_.engine != Engine::kThreads) {
     absl::StatusOr<std::unique_ptr<IoEngine>> uring =
-        MakeUringEngine(fd_, options_.queue_depth, staging_.data(), staging_bytes());
+        MakeUringEngine(fd_, options_.queue_depth, staging, StagingBytes(options_));
     if (uring.ok()) {
       engine = *std::move(uring);
     } else if (options_.engine == Engine::kIoUring) {
@@ -161,7 +165,7 @@ absl::Status StorageFile::MakeQueue() {
   config.queue_depth = options_.queue_depth;
   config.aligned_memory = direct_;
   config.checksum = options_.checksum;
-  config.staging = staging_.data();
+  config.staging = staging;
   config.fault = options_.fault;
   queue_ = std::make_unique<TransferQueue>(std::move(engine), std::move(config));
   return absl::OkStatus();

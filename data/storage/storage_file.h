@@ -44,6 +44,9 @@ class StorageFile {
     bool direct = true;             // O_DIRECT; buffered where the file system refuses it
     bool checksum = true;           // CRC32C per page
     bool keep = false;              // leave the file behind
+    // The ring that requests pass through: block_bytes x queue_depth bytes, aligned to pages, that outlive the file.
+    // Null: memory of its own.
+    char* staging = nullptr;
     // For tests: asked before each request; an error is that request's failure.
     std::function<absl::Status(bool write, int64_t offset, int64_t bytes)> fault;
   };
@@ -71,7 +74,7 @@ class StorageFile {
   const std::string& io_uring_refusal() const { return io_uring_refusal_; }
 
   // Memory held while the object lives: the staging ring, and the sums (about 1 byte per 1000 of the file).
-  int64_t staging_bytes() const { return StagingBytes(options_); }
+  int64_t staging_bytes() const { return options_.staging != nullptr ? 0 : StagingBytes(options_); }
   int64_t checksum_bytes() const;
   // The former before there is a file.
   static int64_t StagingBytes(const Options& options) {

@@ -67,7 +67,20 @@ absl::StatusOr<StorageProbe> ProbeStorage(const ProbeOptions& options) {
   file_options.bytes = options.file_bytes;
   file_options.engine = options.engine;
   file_options.direct = options.direct;
-  for (const Pair& pair : kPairs) {
+  std::vector<Pair> pairs(std::begin(kPairs), std::end(kPairs));
+  if (options.ring_bytes > 0) {
+    pairs.clear();
+    for (int64_t block : {1 << 20, 256 << 10, 4 << 20, 512 << 10, 2 << 20}) {
+      const int64_t depth = options.ring_bytes / block;
+      if (depth >= 1 && depth * block == options.ring_bytes)
+        pairs.push_back({block, static_cast<int>(depth)});
+    }
+    if (pairs.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a ring of ", options.ring_bytes, " bytes, expected a multiple of 256 KiB"));
+    }
+  }
+  for (const Pair& pair : pairs) {
     if (!probe.tried.empty() && SecondsSince(begin) + 2 * slice > options.seconds) break;
     file_options.block_bytes = pair.block_bytes;
     file_options.queue_depth = pair.queue_depth;

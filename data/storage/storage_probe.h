@@ -36,6 +36,7 @@ struct ProbeOptions {
   bool direct = true;
   double seconds = 0.8;                    // budget; at least one pair is always measured
   int64_t file_bytes = int64_t{32} << 20;  // as much memory is used, too
+  int64_t ring_bytes = 0;                  // only pairs whose ring is this large; 0: of 4 to 16 MiB
 };
 
 absl::StatusOr<StorageProbe> ProbeStorage(const ProbeOptions& options);

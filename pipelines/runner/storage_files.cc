@@ -57,10 +57,9 @@ absl::StatusOr<RankFiles> OpenRankFiles(const Plan& plan,
   options.block_bytes = ring.block_bytes;
   options.queue_depth = ring.queue_depth;
   if (ring.open) {
-    ASSIGN_OR_RETURN(const StorageProbe probe,
-                     ProbeStorage({.folder = folder,
-                                   .engine = options.engine,
-                                   .ring_bytes = StorageRing::kBytes}));
+    ASSIGN_OR_RETURN(const StorageProbe probe, ProbeStorage({.folder = folder,
+                                                             .engine = options.engine,
+                                                             .ring_bytes = StorageRing::kBytes}));
     result.probed = probe.best;
     options.block_bytes = probe.best.block_bytes;
     options.queue_depth = probe.best.queue_depth;

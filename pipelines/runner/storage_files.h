@@ -24,7 +24,7 @@ namespace millrace {
 
 struct RankFiles {
   std::vector<std::unique_ptr<StorageFile>> files;  // empty: the plan has no storage tier
-  std::optional<StorageRates> probed;               // when the pipeline left the requests' size open
+  std::optional<StorageRates> probed;  // when the pipeline left the requests' size open
   std::vector<StorageFile*> by_rank() const {
     std::vector<StorageFile*> all;
     for (const auto& f : files) all.push_back(f.get());
