@@ -28,6 +28,7 @@
 
 namespace millrace {
 
+class StorageFile;   // data/storage/storage_file.h: the bytes of the rank's storage tier
 class ModelRuntime;  // ops/model_runtime.h: stages, parameter tensors and tapes of one rank
 
 // Where a rank's batches come from. Called on compute threads, one call per (rank, micro-batch) and step.
@@ -58,6 +59,7 @@ struct RankContext {
   ModelRuntime* model = nullptr;
   const ModelSpec* spec = nullptr;  // null for hand-written steps
   OptimizerSettings optimizer;
+  StorageFile* storage = nullptr;  // null: the plan has no storage tier
 };
 
 struct KernelArgs {

@@ -25,7 +25,7 @@ Row = namedtuple("Row", "folder includes libraries why")
 
 GRAPH = ["graph/base", "graph/ir", "graph/lower", "graph/plan", "graph/verify", "graph/sim", "graph/trace"]
 PURE = "graphs are planned, proven and simulated without a device, a communicator or a thread"
-ALL_LIBRARIES = ["absl", "protobuf", "json", "tbb", "torch", "cuda", "nccl", "mpi", "codec"]
+ALL_LIBRARIES = ["absl", "protobuf", "json", "tbb", "torch", "cuda", "nccl", "mpi", "codec", "uring"]
 UNDER_OPS = GRAPH + ["graph/runtime", "dist", "data", "models"]
 
 ROWS = [
@@ -35,7 +35,7 @@ ROWS = [
         "the executor runs any plan; what a node does comes from ops/"),
     Row("dist", ["graph/base"], ["absl", "cuda", "nccl", "mpi"],
         "communicators move raw spans and know neither tensors nor graphs"),
-    Row("data", ["graph/base"], ["absl", "json", "codec"],
+    Row("data", ["graph/base"], ["absl", "json", "codec", "uring"],
         "readers fill raw spans and know neither tensors nor graphs"),
     Row("models", ["graph/base", "graph/ir/model_spec.h"], ["absl", "torch"],
         "layers compute; they neither communicate nor read files"),
@@ -62,6 +62,7 @@ LIBRARIES = [
     ("protobuf", re.compile(r"google/protobuf/")),
     ("absl", re.compile(r"absl/")),
     ("json", re.compile(r"nlohmann/")),
+    ("uring", re.compile(r"liburing(\.h|/)")),
     ("codec", re.compile(r"(jpeglib|jerror|turbojpeg|png|pngconf|zlib)\.h|lib(av\w+|sw\w+|png\w*)/")),
 ]
 

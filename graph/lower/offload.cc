@@ -27,6 +27,15 @@ class Offloader {
     for (const Value& v : graph_.values()) {
       if (v.bucket >= 0) buffer_bucket_[v.buffer] = v.bucket;
     }
+    if (offload_.storage()) {
+      // What the files' requests pass through. It holds nothing between operations, but is registered with the
+      // kernel and so must keep its place.
+      r_.AddBuffer({.name = kStorageRing,
+                    .bytes = offload_.ring_bytes,
+                    .tier = Tier::kHost,
+                    .kind = BufferKind::kWorkspace,
+                    .persistent = true});
+    }
     MoveParameters(moved);
     if (options_.kind == StepKind::kTrain) {
       LastForward();

@@ -47,6 +47,9 @@ namespace millrace {
 
 std::unique_ptr<Pass> OffloadState();
 
+// Name of the host buffer through which requests to storage pass; there when something is on storage.
+inline constexpr char kStorageRing[] = "storage/ring";
+
 // Per bucket: whether its states are offloaded. From the first bucket (the model's last stage) on until at least
 // `ratio` of all elements are; at least one bucket.
 std::vector<bool> OffloadedBuckets(const std::vector<Bucket>& buckets, double ratio);

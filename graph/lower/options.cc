@@ -1,5 +1,7 @@
 #include "graph/lower/options.h"
 
+#include <algorithm>
+
 #include "graph/base/findings.h"
 #include "graph/ir/pipeline.pb.h"
 
@@ -50,6 +52,19 @@ absl::Status Check(const LowerOptions& o) {
   return findings.ToStatus();
 }
 
+StorageRing RingOf(const StorageFiles& files) {
+  StorageRing ring;
+  if (files.has_block_bytes()) ring.block_bytes = files.block_bytes();
+  if (files.has_queue_depth()) {
+    ring.queue_depth = files.queue_depth();
+  } else {
+    ring.queue_depth =
+        static_cast<int>(std::max<int64_t>(1, StorageRing::kBytes / ring.block_bytes));
+  }
+  ring.open = !files.has_block_bytes() && !files.has_queue_depth();
+  return ring;
+}
+
 LowerOptions FromPipeline(const Pipeline& p) {
   LowerOptions o;
   o.world_size = p.parallel().data();
@@ -97,6 +112,8 @@ LowerOptions FromPipeline(const Pipeline& p) {
   o.offload.delayed = offload.optimizer().delayed();
   o.offload.parameters = tier(offload.parameters().tier());
   o.offload.staging_buckets = offload.staging_buckets();
+  const StorageRing ring = RingOf(offload.storage());
+  o.offload.ring_bytes = ring.block_bytes * ring.queue_depth;
   return o;
 }
 

@@ -17,6 +17,7 @@
 namespace millrace {
 
 class Pipeline;  // graph/ir/pipeline.proto
+class StorageFiles;
 
 enum class StepKind : uint8_t {
   kTrain,
@@ -45,7 +46,9 @@ struct OffloadOptions {
   bool delayed = false;
   Tier parameters = Tier::kDevice;
   int staging_buckets = 3;
+  int64_t ring_bytes = 16 << 20;  // storage: host memory that requests pass through
   bool any() const { return optimizer != Tier::kDevice; }
+  bool storage() const { return optimizer == Tier::kStorage || parameters == Tier::kStorage; }
 };
 
 struct LowerOptions {
@@ -74,6 +77,15 @@ struct LowerOptions {
 absl::Status Check(const LowerOptions& options);
 
 LowerOptions FromPipeline(const Pipeline& pipeline);
+
+// The ring of host memory through which requests to storage pass: one block for each request in flight.
+struct StorageRing {
+  static constexpr int64_t kBytes = 16 << 20;  // unless the pipeline says otherwise
+  int64_t block_bytes = 1 << 20;
+  int queue_depth = 16;
+  bool open = true;  // a probe of the drive may choose another pair of the same product
+};
+StorageRing RingOf(const StorageFiles& files);
 
 }  // namespace millrace
 

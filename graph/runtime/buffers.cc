@@ -87,7 +87,7 @@ absl::StatusOr<std::shared_ptr<RankArenas>> RankArenas::Allocate(
   for (int t = 0; t < kTiers; ++t) {
     const Tier tier = static_cast<Tier>(t);
     const int64_t bytes = arenas->bytes_[t];
-    if (bytes == 0) continue;
+    if (bytes == 0 || tier == Tier::kStorage) continue;
     const std::string what =
         absl::StrCat("allocating ", bytes, " bytes of tier ", Name(tier), " for rank ", rank);
     if (options.allocate) {
@@ -128,6 +128,7 @@ absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank,
     const Buffer& buffer = plan.graph.buffers()[v.buffer];
     if (rank_plan.offset[v.buffer] < 0) {  // not on this rank
       buffers.address_.push_back(nullptr);
+      buffers.place_.push_back(-1);
       continue;
     }
     int64_t offset = v.offset;
@@ -142,6 +143,7 @@ absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank,
     }
     char* base = static_cast<char*>(buffers.arenas_->base(buffer.tier));
     buffers.address_.push_back(base == nullptr ? nullptr : base + begin);
+    buffers.place_.push_back(begin);
   }
   return buffers;
 }

@@ -10,6 +10,8 @@
 // and the persistent buffers, which lie first, must be the same in all of them - same names, sizes, offsets -
 // so that evaluation sees the weights that training left. A later plan may lack some, but keeps their place free.
 //
+// The storage tier has a size but no memory here: its bytes are a file that the caller keeps.
+//
 // Fresh memory is zero. Freed with the last RankBuffers and the last holder of the arenas.
 #ifndef MILLRACE_GRAPH_RUNTIME_BUFFERS_H_
 #define MILLRACE_GRAPH_RUNTIME_BUFFERS_H_
@@ -70,8 +72,10 @@ class RankBuffers {
   // With arenas of its own.
   static absl::StatusOr<RankBuffers> Create(const Plan& plan, int rank);
 
-  // A value with own_shard is this rank's part of its buffer.
+  // A value with own_shard is this rank's part of its buffer. Null on storage, which is no memory.
   void* data(ValueId v) const { return address_[v]; }
+  // Bytes from the start of the value's tier: of a value on storage, its place in the rank's file.
+  int64_t place(ValueId v) const { return place_[v]; }
   int64_t bytes(ValueId v) const { return plan_->graph.values()[v].bytes(); }
   template <typename T>
   T* as(ValueId v) const {
@@ -90,6 +94,7 @@ class RankBuffers {
   int rank_ = 0;
   std::shared_ptr<RankArenas> arenas_;
   std::vector<void*> address_;
+  std::vector<int64_t> place_;
 };
 
 }  // namespace millrace

@@ -58,10 +58,11 @@ void RemoveFolder(const std::string& folder) {
 struct HeldTensors {
   std::vector<std::vector<float>> bytes;
   std::vector<NamedTensor> tensors;
+  absl::Status status;
   HeldTensors(const ModelState& state, const std::vector<ModelState::Tensor>& from) {
     for (const ModelState::Tensor& t : from) {
       bytes.emplace_back(t.numel);
-      state.Read(t, bytes.back().data());
+      status.Update(state.Read(t, bytes.back().data()));
       tensors.push_back({t.name, DType::kF32, t.shape, bytes.back().data()});
     }
   }
@@ -87,10 +88,11 @@ void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findi
   }
 }
 
-void WriteAll(const SafetensorsFile& file, const ModelState& state,
-              const std::vector<ModelState::Tensor>& tensors) {
+absl::Status WriteAll(const SafetensorsFile& file, const ModelState& state,
+                      const std::vector<ModelState::Tensor>& tensors) {
   for (const ModelState::Tensor& t : tensors)
-    state.Write(t, reinterpret_cast<const float*>(file.Find(t.name)->data));
+    RETURN_IF_ERROR(state.Write(t, reinterpret_cast<const float*>(file.Find(t.name)->data)));
+  return state.Close();
 }
 
 absl::StatusOr<RunPosition> ReadPosition(const std::string& path, std::string* sha256) {
@@ -135,13 +137,16 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
   RemoveFolder(temporary);
   RETURN_IF_ERROR(MakeDirectories(temporary));
   const auto write = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::string sha256, state.WeightsSha256());
     {
       const HeldTensors held(state, state.params());
+      RETURN_IF_ERROR(held.status);
       RETURN_IF_ERROR(
           WriteSafetensors(temporary + "/model.safetensors", held.tensors, {{"format", "pt"}}));
     }
     {
       const HeldTensors held(state, state.states());
+      RETURN_IF_ERROR(held.status);
       RETURN_IF_ERROR(WriteSafetensors(temporary + "/optimizer.safetensors", held.tensors, {}));
     }
     const nlohmann::ordered_json json = {{"format", kFormat},
@@ -152,7 +157,7 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
                                          {"global_batch", position.global_batch},
                                          {"pipeline", position.pipeline},
                                          {"optimizer", position.optimizer},
-                                         {"weights_sha256", state.WeightsSha256()}};
+                                         {"weights_sha256", sha256}};
     return WriteFileAtomically(temporary + "/state.json", json.dump(2) + "\n");
   };
   absl::Status status = write();
@@ -212,9 +217,10 @@ absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path,
                   .file = model.path()});
   }
   RETURN_IF_ERROR(findings.ToStatus());
-  WriteAll(model, state, state.params());
-  WriteAll(optimizer, state, state.states());
-  if (!sha256.empty() && state.WeightsSha256() != sha256) {
+  RETURN_IF_ERROR(WriteAll(model, state, state.params()));
+  RETURN_IF_ERROR(WriteAll(optimizer, state, state.states()));
+  ASSIGN_OR_RETURN(const std::string is, state.WeightsSha256());
+  if (!sha256.empty() && is != sha256) {
     return absl::DataLossError(
         absl::StrCat(model.path(), ": the weights do not have the fingerprint in state.json (",
                      sha256, "): the file was changed or damaged"));
@@ -227,8 +233,7 @@ absl::Status LoadWeights(const std::string& path, const ModelState& state) {
   Findings findings;
   for (const ModelState::Tensor& t : state.params()) CheckTensor(file, t, &findings);
   RETURN_IF_ERROR(findings.ToStatus());
-  WriteAll(file, state, state.params());
-  return absl::OkStatus();
+  return WriteAll(file, state, state.params());
 }
 
 }  // namespace millrace

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <thread>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "graph/base/status.h"
 #include "graph/ir/text.h"
 #include "models/init.h"
 #include "pipelines/runner/sha256.h"
@@ -15,8 +17,9 @@
 namespace millrace {
 
 ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
-                               std::vector<const RankBuffers*> buffers) {
-  ModelState state(plan, std::move(buffers));
+                               std::vector<const RankBuffers*> buffers,
+                               std::vector<StorageFile*> files) {
+  ModelState state(plan, std::move(buffers), std::move(files));
   struct Place {
     int32_t bucket;
     ParamSlot slot;
@@ -58,7 +61,7 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
 
 ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
                                std::vector<const RankBuffers*> buffers) {
-  ModelState state(plan, std::move(buffers));
+  ModelState state(plan, std::move(buffers), {});
   const Graph& graph = plan.graph;
   const std::vector<ParamSpec> declared = HandWrittenParameters(text);
   for (ValueId v = 0; v < static_cast<ValueId>(graph.values().size()); ++v) {
@@ -87,78 +90,84 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
   return state;
 }
 
+// A reader needs one copy of each part, a writer all of them.
 template <typename F>
-void ModelState::ForEachPart(const Tensor& t, ValueId value, bool all_copies, F f) const {
+absl::Status ModelState::ForEachPart(const Tensor& t, ValueId value, bool change, F f) const {
   const int64_t part = plan_->graph.values()[value].numel();
   const int64_t parts = t.whole / part;  // 1: whole on every rank
-  for (int64_t r = 0; r < static_cast<int64_t>(buffers_.size()); ++r) {
-    if (r >= parts && !all_copies) break;
+  const auto ranks = static_cast<int64_t>(memory_->buffers().size());
+  for (int64_t r = 0; r < ranks; ++r) {
+    if (r >= parts && !change) break;
     const int64_t first = (r % parts) * part;
     const int64_t begin = std::max(t.offset, first);
     const int64_t end = std::min(t.offset + t.numel, first + part);
-    if (begin < end)
-      f(buffers_[r]->as<float>(value) + (begin - first), begin - t.offset, end - begin);
+    if (begin >= end) continue;
+    ASSIGN_OR_RETURN(char* const place, memory_->At(static_cast<int>(r), value, change));
+    f(reinterpret_cast<float*>(place) + (begin - first), begin - t.offset, end - begin);
   }
+  return absl::OkStatus();
 }
 
-void ModelState::Read(const Tensor& tensor, float* out) const {
-  ForEachPart(tensor, tensor.value, /*all_copies=*/false,
-              [&](const float* place, int64_t first, int64_t count) {
-                std::memcpy(out + first, place, count * sizeof(float));
-              });
+absl::Status ModelState::Read(const Tensor& tensor, float* out) const {
+  return ForEachPart(tensor, tensor.value, /*change=*/false,
+                     [&](const float* place, int64_t first, int64_t count) {
+                       std::memcpy(out + first, place, count * sizeof(float));
+                     });
 }
 
-void ModelState::Write(const Tensor& tensor, const float* in) const {
+absl::Status ModelState::Write(const Tensor& tensor, const float* in) const {
   for (ValueId value : {tensor.value, tensor.master}) {
     if (value < 0) continue;
-    ForEachPart(tensor, value, /*all_copies=*/true,
-                [&](float* place, int64_t first, int64_t count) {
-                  std::memcpy(place, in + first, count * sizeof(float));
-                });
+    RETURN_IF_ERROR(ForEachPart(tensor, value, /*change=*/true,
+                                [&](float* place, int64_t first, int64_t count) {
+                                  std::memcpy(place, in + first, count * sizeof(float));
+                                }));
   }
+  return absl::OkStatus();
 }
 
-void ModelState::Initialise(uint64_t seed) const {
-  for (const RankBuffers* buffers : buffers_) {
-    for (BufferId b = 0; b < static_cast<BufferId>(plan_->graph.buffers().size()); ++b) {
-      const Buffer& buffer = plan_->graph.buffers()[b];
-      if (buffer.persistent) std::memset(buffers->buffer(b), 0, buffer.bytes);
-    }
-  }
-  // Every element costs a logarithm or so: all cores share the work, tensor by tensor.
+absl::Status ModelState::Initialise(uint64_t seed) const {
+  RETURN_IF_ERROR(memory_->Zero());
+  // Every element costs a logarithm or so: all cores share the work, tensor by tensor - in memory; windows on storage
+  // are one thread's.
   std::atomic<size_t> next{0};
+  std::mutex mutex;
+  absl::Status status;
   const auto work = [&] {
     std::vector<float> whole;
-    for (size_t i = next++; i < params_.size(); i = next++)
-      InitialiseTensor(params_[i], seed, &whole);
+    for (size_t i = next++; i < params_.size(); i = next++) {
+      const absl::Status done = InitialiseTensor(params_[i], seed, &whole);
+      std::lock_guard<std::mutex> lock(mutex);
+      status.Update(done);
+    }
   };
   std::vector<std::thread> helpers;
-  for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) helpers.emplace_back(work);
+  const unsigned threads = memory_->any_storage() ? 1 : std::thread::hardware_concurrency();
+  for (unsigned i = 1; i < threads; ++i) helpers.emplace_back(work);
   work();
   for (std::thread& helper : helpers) helper.join();
+  status.Update(memory_->Close());
+  return status;
 }
 
-void ModelState::InitialiseTensor(const Tensor& t, uint64_t seed, std::vector<float>* whole) const {
+absl::Status ModelState::InitialiseTensor(const Tensor& t, uint64_t seed,
+                                          std::vector<float>* whole) const {
   ParamSpec spec;
   spec.name = t.name;
   spec.shape = t.shape;
   spec.init = t.init;
-  // The same on every rank: made once.
-  if (t.whole == plan_->graph.values()[t.value].numel()) {
+  // The same on every rank, or in two places: made once.
+  if (t.master >= 0 || t.whole == plan_->graph.values()[t.value].numel()) {
     whole->resize(t.numel);
     FillParam(spec, seed, 0, t.numel, whole->data());
-    Write(t, whole->data());
-    return;
+    return Write(t, whole->data());
   }
-  for (ValueId value : {t.value, t.master}) {
-    if (value < 0) continue;
-    ForEachPart(t, value, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-      FillParam(spec, seed, first, first + count, place);
-    });
-  }
+  return ForEachPart(t, t.value, /*change=*/true, [&](float* place, int64_t first, int64_t count) {
+    FillParam(spec, seed, first, first + count, place);
+  });
 }
 
-std::string ModelState::WeightsSha256() const {
+absl::StatusOr<std::string> ModelState::WeightsSha256() const {
   std::vector<const Tensor*> order;
   for (const Tensor& t : params_) order.push_back(&t);
   std::sort(order.begin(), order.end(),
@@ -167,9 +176,10 @@ std::string ModelState::WeightsSha256() const {
   std::vector<float> bytes;
   for (const Tensor* t : order) {
     bytes.resize(t->numel);
-    Read(*t, bytes.data());
+    RETURN_IF_ERROR(Read(*t, bytes.data()));
     sha.Update(bytes.data(), bytes.size() * sizeof(float));
   }
+  RETURN_IF_ERROR(memory_->Close());
   return sha.HexDigest();
 }
 

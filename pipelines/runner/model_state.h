@@ -3,15 +3,16 @@
 // here, so none of them knows about ZeRO stages.
 //
 //   ModelState state = ModelState::OfModel(plan, spec, buffers);      // buffers: all ranks of this process
-//   state.Initialise(seed);
+//   RETURN_IF_ERROR(state.Initialise(seed));
 //   std::vector<float> w(state.params()[i].numel);
-//   state.Read(state.params()[i], w.data());                          // joined from the shards
+//   RETURN_IF_ERROR(state.Read(state.params()[i], w.data()));                          // joined from the shards
 //
 // Not to be used while a step runs.
 #ifndef MILLRACE_PIPELINES_RUNNER_MODEL_STATE_H_
 #define MILLRACE_PIPELINES_RUNNER_MODEL_STATE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "graph/ir/model_spec.h"
 #include "graph/plan/plan.h"
 #include "graph/runtime/buffers.h"
+#include "pipelines/runner/state_memory.h"
 
 namespace millrace {
 
@@ -36,9 +38,10 @@ class ModelState {
     InitSpec init;
   };
 
-  // `buffers` by rank. The plan and the buffers outlive the state.
+  // `buffers`, and `files` where the plan has a storage tier, by rank. The plan and these outlive the state.
   static ModelState OfModel(const Plan& plan, const ModelSpec& spec,
-                            std::vector<const RankBuffers*> buffers);
+                            std::vector<const RankBuffers*> buffers,
+                            std::vector<StorageFile*> files = {});
   // Of a step written by hand: its persistent parameters and optimizer states.
   static ModelState OfGraph(const Plan& plan, const GraphDef& text,
                             std::vector<const RankBuffers*> buffers);
@@ -46,24 +49,30 @@ class ModelState {
   const std::vector<Tensor>& params() const { return params_; }  // in the model's order
   const std::vector<Tensor>& states() const { return states_; }
 
-  void Read(const Tensor& tensor, float* out) const;
-  void Write(const Tensor& tensor, const float* in) const;  // into all copies and shards
+  // Errors come from storage alone, here and below.
+  absl::Status Read(const Tensor& tensor, float* out) const;
+  absl::Status Write(const Tensor& tensor, const float* in) const;  // into all copies and shards
+  // After the last Write before a step: what is on storage is written back.
+  absl::Status Close() const { return memory_->Close(); }
 
   // Every parameter from (seed, name, index); states and padding are zeroed.
-  void Initialise(uint64_t seed) const;
+  absl::Status Initialise(uint64_t seed) const;
 
   // Hex SHA-256 over all parameters in name order, little-endian bytes of their storage type.
-  std::string WeightsSha256() const;
+  absl::StatusOr<std::string> WeightsSha256() const;
 
  private:
-  ModelState(const Plan& plan, std::vector<const RankBuffers*> buffers)
-      : plan_(&plan), buffers_(std::move(buffers)) {}
-  void InitialiseTensor(const Tensor& tensor, uint64_t seed, std::vector<float>* whole) const;
+  ModelState(const Plan& plan, std::vector<const RankBuffers*> buffers,
+             std::vector<StorageFile*> files)
+      : plan_(&plan),
+        memory_(std::make_unique<StateMemory>(plan, std::move(buffers), std::move(files))) {}
+  absl::Status InitialiseTensor(const Tensor& tensor, uint64_t seed,
+                                std::vector<float>* whole) const;
   template <typename F>  // f(float* place, int64_t first element of the tensor, int64_t count)
-  void ForEachPart(const Tensor& tensor, ValueId value, bool all_copies, F f) const;
+  absl::Status ForEachPart(const Tensor& tensor, ValueId value, bool change, F f) const;
 
   const Plan* plan_;
-  std::vector<const RankBuffers*> buffers_;
+  std::unique_ptr<StateMemory> memory_;
   std::vector<Tensor> params_, states_;
 };
 

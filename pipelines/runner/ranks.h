@@ -20,7 +20,8 @@ struct RanksOptions {
   const Plan* plan = nullptr;
   std::vector<std::shared_ptr<RankArenas>> arenas;  // one per rank
   std::shared_ptr<ComputeThreads> threads;          // null with the reference executor
-  std::shared_ptr<LaneWorkers> lanes;               // null with the reference executor
+  std::vector<StorageFile*> storage;   // one per rank; empty: the plan has no storage tier
+  std::shared_ptr<LaneWorkers> lanes;  // null with the reference executor
   bool reference = false;
   int threads_per_rank =
       1;  // of LibTorch's operators; the reference executor sets it for its caller's thread

@@ -23,6 +23,7 @@
 #include "pipelines/runner/lr_schedule.h"
 #include "pipelines/runner/model_state.h"
 #include "pipelines/runner/ranks.h"
+#include "pipelines/runner/storage_files.h"
 
 namespace millrace {
 namespace {
@@ -99,7 +100,7 @@ class InProcessTrainer final : public Trainer {
   absl::Status Evaluate(int64_t step, RunResult* result);
   absl::Status Save(int64_t step, RunResult* result);
   absl::Status WriteTrace(RunResult* result);
-  void Conclude(int64_t step, RunResult* result);
+  absl::Status Conclude(int64_t step, RunResult* result);
 
   const CompiledPipeline& c_;
   const Pipeline& p_;
@@ -107,6 +108,7 @@ class InProcessTrainer final : public Trainer {
   std::unique_ptr<TrainBatches> batches_;
   std::unique_ptr<EvalBatches> eval_batches_;
   TraceRecorder recorder_;
+  RankFiles storage_;  // after the arenas, which the ranks share, before whoever uses them
   std::unique_ptr<Ranks> train_, evaluate_;
   std::unique_ptr<ModelState> state_;
   std::unique_ptr<MetricsFile> metrics_;
@@ -123,8 +125,8 @@ absl::Status InProcessTrainer::Prepare() {
   RETURN_IF_ERROR(OpenLoader(data));
   RETURN_IF_ERROR(AllocateRanks());
   if (c_.has_model) {
-    state_ =
-        std::make_unique<ModelState>(ModelState::OfModel(c_.plan, c_.spec, train_->all_buffers()));
+    state_ = std::make_unique<ModelState>(
+        ModelState::OfModel(c_.plan, c_.spec, train_->all_buffers(), storage_.by_rank()));
   } else {
     state_ = std::make_unique<ModelState>(
         ModelState::OfGraph(c_.plan, p_.graph(), train_->all_buffers()));
@@ -141,7 +143,7 @@ absl::Status InProcessTrainer::Prepare() {
                      ? p_.train().epochs() * batches_->loader().batches_per_epoch()
                      : p_.train().steps();
   schedule_ = std::make_unique<LrScheduler>(ScheduleOf(p_, total_steps_));
-  state_->Initialise(static_cast<uint64_t>(p_.train().seed()));
+  RETURN_IF_ERROR(state_->Initialise(static_cast<uint64_t>(p_.train().seed())));
   if (p_.checkpoint().has_init_from()) {
     RETURN_IF_ERROR(
         LoadWeights(FindFile(p_.checkpoint().init_from(), options_.data_folders), *state_));
@@ -204,6 +206,10 @@ absl::Status InProcessTrainer::AllocateRanks() {
     ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r));
     o.arenas.push_back(std::move(arenas));
   }
+  const std::string& folder = p_.memory().offload().storage().folder();
+  ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
+                                           folder.empty() ? options_.run_folder : folder));
+  o.storage = storage_.by_rank();
   if (!o.reference) {
     ASSIGN_OR_RETURN(o.threads,
                      MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
@@ -285,9 +291,9 @@ absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
                              ChromeTraceJson({options_.predicted}));
 }
 
-void InProcessTrainer::Conclude(int64_t step, RunResult* result) {
+absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   result->last_step = step;
-  result->weights_sha256 = state_->WeightsSha256();
+  ASSIGN_OR_RETURN(result->weights_sha256, state_->WeightsSha256());
   if (options_.predicted != nullptr && !options_.predicted->steps.empty()) {
     const StepMark& step = options_.predicted->steps.front();
     result->simulated_step_seconds = static_cast<double>(step.end_ns - step.begin_ns) * 1e-9;
@@ -313,6 +319,7 @@ void InProcessTrainer::Conclude(int64_t step, RunResult* result) {
     unplanned = std::max(unplanned, evaluate_->unplanned_bytes());
   }
   result->peak_bytes_measured[static_cast<int>(Tier::kDevice)] += unplanned;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RunResult> InProcessTrainer::Run() {
@@ -361,7 +368,7 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
   if (!result.interrupted) RETURN_IF_ERROR(Evaluate(step, &result));
   RETURN_IF_ERROR(Save(step, &result));
   RETURN_IF_ERROR(WriteTrace(&result));
-  Conclude(step, &result);
+  RETURN_IF_ERROR(Conclude(step, &result));
   return result;
 }
 

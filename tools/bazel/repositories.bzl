@@ -65,6 +65,7 @@ package(default_visibility = ["//visibility:public"])
     _system_library("json"),  # nlohmann/json.hpp, headers only
     _system_library("protobuf", ["protobuf", "pthread"]),
     _system_library("tbb", ["tbb", "pthread"]),
+    _system_library("uring", [":liburing.a"]),  # small and not everywhere: into the binary
     _system_library("zlib", ["z"]),
 ])
 
