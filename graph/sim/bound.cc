@@ -117,7 +117,11 @@ double LowerBound(const Run& run, const std::vector<double>& wire_seconds) {
       for (NodeId n : lane.order) {
         const int i = base + n;
         if (run.call[i] >= 0) wire += wire_seconds[n];
-        (run.call[i] >= 0 ? comm : compute) += run.seconds[i];
+        if (run.call[i] >= 0) {
+          comm += run.seconds[i];
+        } else if (lane.kind == LaneKind::kCompute) {
+          compute += run.seconds[i];
+        }
         if (run.seconds[i] <= 0) continue;
         jobs.push_back({w.head[i], run.seconds[i], w.tail[i]});
       }

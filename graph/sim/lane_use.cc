@@ -55,8 +55,12 @@ CommTime CommTimeOf(const Run& run, int copy) {
     for (NodeId n : c.plan->lanes[l].order) {
       const Times& t = run.times[base + n];
       if (run.plan->graph.nodes()[n].async == AsyncRole::kStart) continue;  // issuing is no compute
-      (run.call[base + n] >= 0 || c.plan->lanes[l].kind == LaneKind::kComm ? comm : compute)
-          .push_back({t.begin, t.end});
+      const LaneKind kind = c.plan->lanes[l].kind;
+      if (run.call[base + n] >= 0 || kind == LaneKind::kComm) {
+        comm.push_back({t.begin, t.end});
+      } else if (kind == LaneKind::kCompute) {
+        compute.push_back({t.begin, t.end});
+      }
     }
   }
   comm = Union(std::move(comm));

@@ -1,9 +1,7 @@
 #include "pipelines/runner/model_state.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <mutex>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -126,28 +124,26 @@ absl::Status ModelState::Write(const Tensor& tensor, const float* in) const {
   return absl::OkStatus();
 }
 
+// Every element costs a logarithm or so: a large tensor is filled by all cores.
+void FillByAllCores(const ParamSpec& spec, uint64_t seed, int64_t begin, int64_t end, float* out) {
+  constexpr int64_t kLeast = 1 << 18;
+  const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  const int64_t parts = std::min(cores, (end - begin) / kLeast + 1);
+  const auto first = [&](int64_t part) { return begin + (end - begin) * part / parts; };
+  std::vector<std::thread> helpers;
+  for (int64_t p = 1; p < parts; ++p) {
+    helpers.emplace_back(
+        [&, p] { FillParam(spec, seed, first(p), first(p + 1), out + (first(p) - begin)); });
+  }
+  FillParam(spec, seed, first(0), first(1), out);
+  for (std::thread& helper : helpers) helper.join();
+}
+
 absl::Status ModelState::Initialise(uint64_t seed) const {
   RETURN_IF_ERROR(memory_->Zero());
-  // Every element costs a logarithm or so: all cores share the work, tensor by tensor - in memory; windows on storage
-  // are one thread's.
-  std::atomic<size_t> next{0};
-  std::mutex mutex;
-  absl::Status status;
-  const auto work = [&] {
-    std::vector<float> whole;
-    for (size_t i = next++; i < params_.size(); i = next++) {
-      const absl::Status done = InitialiseTensor(params_[i], seed, &whole);
-      std::lock_guard<std::mutex> lock(mutex);
-      status.Update(done);
-    }
-  };
-  std::vector<std::thread> helpers;
-  const unsigned threads = memory_->any_storage() ? 1 : std::thread::hardware_concurrency();
-  for (unsigned i = 1; i < threads; ++i) helpers.emplace_back(work);
-  work();
-  for (std::thread& helper : helpers) helper.join();
-  status.Update(memory_->Close());
-  return status;
+  std::vector<float> whole;
+  for (const Tensor& t : params_) RETURN_IF_ERROR(InitialiseTensor(t, seed, &whole));
+  return memory_->Close();
 }
 
 absl::Status ModelState::InitialiseTensor(const Tensor& t, uint64_t seed,
@@ -159,11 +155,11 @@ absl::Status ModelState::InitialiseTensor(const Tensor& t, uint64_t seed,
   // The same on every rank, or in two places: made once.
   if (t.master >= 0 || t.whole == plan_->graph.values()[t.value].numel()) {
     whole->resize(t.numel);
-    FillParam(spec, seed, 0, t.numel, whole->data());
+    FillByAllCores(spec, seed, 0, t.numel, whole->data());
     return Write(t, whole->data());
   }
   return ForEachPart(t, t.value, /*change=*/true, [&](float* place, int64_t first, int64_t count) {
-    FillParam(spec, seed, first, first + count, place);
+    FillByAllCores(spec, seed, first, first + count, place);
   });
 }
 
