@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -43,7 +44,8 @@ StorageFacts CheckStorageFolder(const StorageNeed& need, Findings* findings) {
         "free some, keep a larger part of the states in memory, or choose another drive");
   }
   StorageFile::Options options;
-  options.path = absl::StrCat(need.folder, "/.millrace_preflight.", getpid());
+  static std::atomic<int> next{0};  // the ranks of a process may ask at the same time
+  options.path = absl::StrCat(need.folder, "/.millrace_preflight.", getpid(), ".", next++);
   options.bytes = kPageBytes;
   options.block_bytes = kPageBytes;
   options.queue_depth = 1;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -63,7 +64,8 @@ absl::StatusOr<StorageProbe> ProbeStorage(const ProbeOptions& options) {
         absl::StrCat("no memory to probe storage: ", options.file_bytes, " bytes"));
   }
   StorageFile::Options file_options;
-  file_options.path = absl::StrCat(options.folder, "/.millrace_probe.", getpid());
+  static std::atomic<int> next{0};  // the ranks of a process may probe at the same time
+  file_options.path = absl::StrCat(options.folder, "/.millrace_probe.", getpid(), ".", next++);
   file_options.bytes = options.file_bytes;
   file_options.engine = options.engine;
   file_options.direct = options.direct;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -49,6 +50,7 @@ absl::Status TransferQueue::Run(bool write, absl::Span<const StoragePiece> piece
   absl::Status error;
   Cursor cursor;
   int in_flight = 0;
+  std::optional<Flight> landed;  // not proven yet; its slot flies again already
   for (;;) {
     while (error.ok() && !free_.empty()) {
       while (cursor.piece < pieces.size() && cursor.done == pieces[cursor.piece].bytes) {
@@ -62,6 +64,11 @@ absl::Status TransferQueue::Run(bool write, absl::Span<const StoragePiece> piece
       free_.pop_back();
       ++in_flight;
     }
+    if (landed.has_value()) {
+      const absl::Status sound = Verify(*landed);
+      if (error.ok()) error = sound;
+      landed.reset();
+    }
     if (in_flight == 0) return error;
     const IoCompletion completion = engine_->Wait();
     const int slot = completion.tag;
@@ -72,6 +79,7 @@ absl::Status TransferQueue::Run(bool write, absl::Span<const StoragePiece> piece
       ended = submitted;
     }
     if (error.ok()) error = ended.status();
+    if (ended.ok() && *ended && !write && !Staged(flights_[slot])) landed = flights_[slot];
     free_.push_back(slot);
     --in_flight;
   }
@@ -130,13 +138,15 @@ absl::Status TransferQueue::Begin(bool write, int slot) {
   }
   if (write) {
     std::fill_n(written_.begin() + first, pages, false);  // until it has ended well
-    if (flight.memory != flight.user) {
+    if (Staged(flight)) {
       std::memcpy(flight.memory, flight.user, flight.user_bytes);
       std::memset(flight.memory + flight.user_bytes, 0, flight.bytes - flight.user_bytes);
     }
-    if (config_.checksum) Crc32cPages(flight.memory, pages, &sums_[first]);
   }
-  return Submit(write, slot);
+  RETURN_IF_ERROR(Submit(write, slot));
+  // While it is on its way: nobody changes the memory before the end of the call.
+  if (write && config_.checksum) Crc32cPages(flight.memory, pages, &sums_[first]);
+  return absl::OkStatus();
 }
 
 absl::Status TransferQueue::Submit(bool write, int slot) {
@@ -171,8 +181,10 @@ absl::StatusOr<bool> TransferQueue::End(bool write, int slot, int64_t result) {
     std::fill_n(written_.begin() + flight.offset / kPageBytes, flight.bytes / kPageBytes, true);
     return true;
   }
-  if (config_.checksum) RETURN_IF_ERROR(Verify(flight));
-  if (flight.memory != flight.user) std::memcpy(flight.user, flight.memory, flight.user_bytes);
+  if (Staged(flight)) {  // before the next request takes its block; Run proves the others
+    RETURN_IF_ERROR(Verify(flight));
+    std::memcpy(flight.user, flight.memory, flight.user_bytes);
+  }
   return true;
 }
 
@@ -188,6 +200,7 @@ absl::Status TransferQueue::Shortened(const Flight& flight) const {
 }
 
 absl::Status TransferQueue::Verify(const Flight& flight) {
+  if (!config_.checksum) return absl::OkStatus();
   const int64_t first = flight.offset / kPageBytes, pages = flight.bytes / kPageBytes;
   Crc32cPages(flight.memory, pages, found_.data());
   for (int64_t page = 0; page < pages; ++page) {

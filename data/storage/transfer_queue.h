@@ -72,6 +72,7 @@ class TransferQueue {
     int64_t done = 0;
   };
 
+  static bool Staged(const Flight& flight) { return flight.memory != flight.user; }
   absl::Status Check(bool write, const StoragePiece& piece) const;
   Flight Cut(const StoragePiece& piece, int slot, Cursor* cursor) const;
   absl::Status Begin(bool write, int slot);
