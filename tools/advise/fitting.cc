@@ -44,14 +44,12 @@ class Search {
   }
 
   std::vector<Fitting> Evaluation() {
-    const int64_t batch =
-        p_.train().eval_batch() > 0 ? p_.train().eval_batch() : p_.train().micro_batch();
-    std::vector<Settings> smaller;
-    for (int64_t b = batch / 2; b >= 1; b /= 2) {
-      smaller.push_back({absl::StrCat("train.eval_batch=", b)});
+    const absl::StatusOr<Fitting> smaller = Try({}, /*check_budget=*/true);
+    if (smaller.ok()) {
+      fits_.push_back(*smaller);
+    } else {
+      TryFirst(Stages());
     }
-    TryFirst(smaller);
-    TryFirst(Stages());
     return Sorted();
   }
 
@@ -91,22 +89,39 @@ class Search {
     return all;
   }
 
+  int64_t EvalBatch() const {
+    return p_.train().eval_batch() > 0 ? p_.train().eval_batch() : p_.train().micro_batch();
+  }
+
   // The pipeline with these settings as well; not OK where it does not fit or its settings contradict each other.
+  // Evaluation need not be what stands in the way: its batch is free, so it is halved until it fits.
   absl::StatusOr<Fitting> Try(const Settings& settings, bool check_budget) const {
-    Findings findings;
-    absl::StatusOr<LoadedPipeline> loaded = LoadPipeline(loaded_.file, sets_ + settings, findings);
-    if (!loaded.ok()) return loaded.status();
-    const absl::StatusOr<CompiledPipeline> c =
-        Compile(*std::move(loaded), machine_folders_, findings, {.check_budget = check_budget});
-    if (!c.ok()) return c.status();
-    const absl::StatusOr<SimResult> sim = Simulate(c->plan, c->machine, {.details = false});
+    absl::Status refused;
+    for (int64_t batch = EvalBatch(); batch >= 1; batch /= 2) {
+      const Settings all = batch == EvalBatch()
+                               ? settings
+                               : settings + Settings{absl::StrCat("train.eval_batch=", batch)};
+      Findings findings;
+      absl::StatusOr<LoadedPipeline> loaded = LoadPipeline(loaded_.file, sets_ + all, findings);
+      if (!loaded.ok()) return loaded.status();
+      const absl::StatusOr<CompiledPipeline> c =
+          Compile(*std::move(loaded), machine_folders_, findings, {.check_budget = check_budget});
+      if (c.ok()) return Measured(*c, all);
+      refused = c.status();
+      if (findings.list().back().check != kEvalBudgetCheck) break;
+    }
+    return refused;
+  }
+
+  static absl::StatusOr<Fitting> Measured(const CompiledPipeline& c, const Settings& settings) {
+    const absl::StatusOr<SimResult> sim = Simulate(c.plan, c.machine, {.details = false});
     if (!sim.ok()) return sim.status();
     Fitting f{.settings = settings, .step_seconds = sim->step_seconds};
-    f.peak_bytes = c->plan.rank_plans[0].arena_bytes[kDevice];
-    if (c->eval_plan.has_value()) {
-      f.peak_bytes = std::max(f.peak_bytes, c->eval_plan->rank_plans[0].arena_bytes[kDevice]);
+    f.peak_bytes = c.plan.rank_plans[0].arena_bytes[kDevice];
+    if (c.eval_plan.has_value()) {
+      f.peak_bytes = std::max(f.peak_bytes, c.eval_plan->rank_plans[0].arena_bytes[kDevice]);
     }
-    f.excess_bytes = std::max<int64_t>(0, f.peak_bytes - c->machine.device().memory_bytes());
+    f.excess_bytes = std::max<int64_t>(0, f.peak_bytes - c.machine.device().memory_bytes());
     return f;
   }
 
@@ -126,6 +141,7 @@ class Search {
     Settings settings = sharded + WithoutRecompute();
     if (p_.memory().recompute().auto_()) settings.push_back("memory.recompute.auto=false");
     settings.push_back("memory.recompute.all=true");
+    if (EvalBatch() > 1) settings.push_back("train.eval_batch=1");
     const std::vector<Settings> smaller = MicroBatches(settings);
     const absl::StatusOr<Fitting> f =
         Try(smaller.empty() ? settings : smaller.back(), /*check_budget=*/false);
