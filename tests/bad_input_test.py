@@ -135,7 +135,7 @@ class BadInputTest(MillraceTest):
 
     def test_recompute_that_matches_no_stage_or_has_no_budget(self):
         for text, words in (("<<every: 9", ["every 9 matches no stage", "at most 5"]),
-                            ("<<auto: true", ["no budget", "memory.recompute.budget_bytes"])):
+                            ("<<auto: true", ["no budget", "memory.device_budget_bytes"])):
             self.refused("vit", [('machine: "cpu_2_cores"', f'machine: "cpu_2_cores"\nmemory {{ recompute {{ {text} }} }}')], words)
 
     def test_unknown_machine(self):

@@ -34,7 +34,7 @@ class RecomputeTest(DigitsTest):
         full = self.run_once(steps=2, memory__recompute__all="true")["peak_bytes_measured"]["device"]
         self.assertLess(full, plain)
         budget = (plain + full) // 2
-        auto = self.run_once(steps=2, memory__recompute__auto="true", memory__recompute__budget_bytes=budget)
+        auto = self.run_once(steps=2, memory__recompute__auto="true", memory__device_budget_bytes=budget)
         self.assertLessEqual(auto["peak_bytes_measured"]["device"], budget)
         self.assertGreater(auto["peak_bytes_measured"]["device"], full)
 

@@ -5,11 +5,12 @@ whether the simulator ranks variants of one pipeline as the clock does. Memory p
   tools/accuracy.py                                 all that run here, at 1 and 2 ranks
   tools/accuracy.py --pipelines vit_tiny --ranks 2
   tools/accuracy.py --variants digits_vit           rank agreement (Kendall's tau) of eight variants
+  tools/accuracy.py --recompute vit_tiny,vit_base   what recomputing costs: slow-down predicted and measured
 
 Each row calibrates (`millrace calibrate`: a table of measured costs) and runs the pipeline as it is, in turn and
 several times over, since machines change their pace; it prints the step predicted by the machine file alone and the
 median of those by the tables, beside the median of the runs. Variants are predicted from one table, made with the
-pipeline as it is.
+pipeline as it is; so is recompute, whose slow-downs are medians over rounds in which all of its ways run in turn.
 """
 
 import argparse
@@ -119,6 +120,36 @@ def variants(pipeline, ranks, steps, folder):
               f"{statistics.median(abs(p / m - 1) for p, m in pairs):.1%}")
 
 
+RECOMPUTE = {"none": [], "every 2nd": ["memory.recompute.every=2"], "all": ["memory.recompute.all=true"]}
+
+
+def recompute(pipelines, ranks, steps, rounds, folder):
+    print(f"{'pipeline':10} {'ranks':>5}  {'recompute':10} {'device MB':>10} {'measured ms':>12} {'slow-down':>10} "
+          f"{'by table':>9} {'by machine':>11}  weights")
+    for pipeline, world in itertools.product(pipelines, ranks):
+        count = min(steps, STEPS.get(pipeline, steps))
+        base = [f"parallel.data={world}"]
+        table = os.path.join(folder, f"{pipeline}_{world}.costs.textproto")
+        runs, by_table, by_machine, answers = ({way: [] for way in RECOMPUTE} for _ in range(4))
+        for _ in range(rounds):
+            call("calibrate", pipeline, base, "--steps", str(count), "--out", table)
+            for way, sets in RECOMPUTE.items():
+                by_table[way].append(simulated(pipeline, base + sets + [f"costs={table}"]))
+                by_machine[way].append(simulated(pipeline, base + sets))
+                run = [f"train.steps={count + 3}", "train.epochs=0", "checkpoint.save=false"]
+                answers[way].append(call("run", pipeline, base + sets + run, "--quiet", "--folder", os.path.join(folder, "run")))
+                runs[way].append(answers[way][-1]["step_seconds_median"])
+        hashes = {a["weights_sha256"] for each in answers.values() for a in each}
+
+        def slower(seconds, way):  # round by round: the machine's pace is then the same for both
+            return statistics.median(x / y for x, y in zip(seconds[way], seconds["none"])) - 1
+
+        for way in RECOMPUTE:
+            print(f"{pipeline:10} {world:5}  {way:10} {answers[way][0]['peak_bytes_measured']['device'] / 1e6:10.1f} "
+                  f"{statistics.median(runs[way]) * 1e3:12.2f} {slower(runs, way):+10.1%} {slower(by_table, way):+9.1%} "
+                  f"{slower(by_machine, way):+11.1%}  {'the same' if len(hashes) == 1 else 'DIFFER'}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipelines", default=",".join(RUNNABLE))
@@ -126,11 +157,14 @@ def main():
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variants", metavar="PIPELINE")
+    parser.add_argument("--recompute", metavar="PIPELINES")
     args = parser.parse_args()
     ranks = [int(r) for r in args.ranks.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         if args.variants:
             variants(args.variants, ranks, args.steps, folder)
+        elif args.recompute:
+            recompute(args.recompute.split(","), ranks, args.steps, args.rounds, folder)
         else:
             accuracy(args.pipelines.split(","), ranks, args.steps, args.rounds, folder)
 

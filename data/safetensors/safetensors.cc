@@ -107,8 +107,14 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<NamedTe
   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   RETURN_IF_ERROR(file.Append(&length, sizeof(length)));
   RETURN_IF_ERROR(file.Append(text.data(), text.size()));
+  std::vector<uint8_t> turn;
   for (const NamedTensor& t : tensors) {
-    RETURN_IF_ERROR(file.Append(t.data, Numel(t.shape) * SizeOf(t.dtype)));
+    const int64_t bytes = Numel(t.shape) * SizeOf(t.dtype);
+    if (t.read) {
+      turn.resize(bytes);
+      RETURN_IF_ERROR(t.read(turn.data()));
+    }
+    RETURN_IF_ERROR(file.Append(t.read ? turn.data() : t.data, bytes));
   }
   return file.Commit();
 }
@@ -165,6 +171,15 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
 const SafetensorsFile::Entry* SafetensorsFile::Find(const std::string& name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : &entries_[it->second];
+}
+
+void SafetensorsFile::Release(const Entry& entry) const {
+  // Whole pages only; a neighbour that shares the last one reads it from the file again.
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(entry.data) / page * page;
+  const uintptr_t end =
+      reinterpret_cast<uintptr_t>(entry.data) + static_cast<uintptr_t>(entry.bytes);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace millrace

@@ -12,6 +12,7 @@
 #define MILLRACE_DATA_SAFETENSORS_SAFETENSORS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,6 +29,8 @@ struct NamedTensor {
   std::vector<int64_t> shape;
   const void* data =
       nullptr;  // row-major, numel * SizeOf(dtype) bytes; may be null when numel is 0
+  // Instead of `data`: writes the bytes to `out` when their turn comes, so that one tensor at a time is in memory.
+  std::function<absl::Status(void* out)> read = nullptr;
 };
 
 // Tensors are stored in the given order, each aligned to 8 bytes by padding the header.
@@ -53,6 +56,8 @@ class SafetensorsFile {
   const Entry* Find(const std::string& name) const;  // nullptr when absent
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
+  // The tensor will not be looked at again soon: its pages leave the process' memory. data stays valid.
+  void Release(const Entry& entry) const;
 
  private:
   std::string path_;

@@ -352,10 +352,9 @@ class Checker {
   void RecomputeKnobs() {
     const Recompute& r = m_.memory().recompute();
     Range(r.every() >= 0, "memory.recompute.every", "0 (none) or more");
-    Range(!r.has_budget_bytes() || r.budget_bytes() > 0, "memory.recompute.budget_bytes",
-          "more than 0 bytes");
-    ChangesNothing(!r.auto_(), {"memory.recompute.budget_bytes"}, "without memory.recompute.auto",
-                   "set memory.recompute.auto to true", {"memory.recompute.auto"});
+    Range(!m_.memory().has_device_budget_bytes() || m_.memory().device_budget_bytes() > 0,
+          "memory.device_budget_bytes", "more than 0 bytes",
+          "leave it out for the machine's device.memory_bytes");
     const std::pair<const char*, bool> ways[] = {{"memory.recompute.all", r.all()},
                                                  {"memory.recompute.every", r.every() > 0},
                                                  {"memory.recompute.stage", r.stage_size() > 0},

@@ -122,15 +122,11 @@ TEST(Recompute, OneWayToSayWhichStages) {
           "take one of them out",
           StartsWith("dir/p.textproto:3:41: error: [contradiction] both memory.recompute.all and "
                      "memory.recompute.stage")));
-  EXPECT_THAT(Mistakes("train { steps: 1 }\nmemory { recompute { auto: true budget_bytes: 0 } }"),
-              ElementsAre(StartsWith("dir/p.textproto:3:33: error: [range] "
-                                     "memory.recompute.budget_bytes is 0, expected more than 0")));
   EXPECT_THAT(
-      Mistakes("train { steps: 1 }\nmemory { recompute { every: -1 budget_bytes: 9 } }"),
-      ElementsAre(
-          StartsWith("dir/p.textproto:3:22: error: [range] memory.recompute.every is -1"),
-          StartsWith("dir/p.textproto:3:32: error: [changes_nothing] memory.recompute.budget_bytes "
-                     "changes nothing without memory.recompute.auto")));
+      Mistakes("train { steps: 1 }\nmemory { recompute { every: -1 }\n  device_budget_bytes: 0 }"),
+      ElementsAre(StartsWith("dir/p.textproto:3:22: error: [range] memory.recompute.every is -1"),
+                  StartsWith("dir/p.textproto:4:3: error: [range] "
+                             "memory.device_budget_bytes is 0, expected more than 0")));
 }
 
 TEST(Knobs, ThatChangeNothingAreErrors) {

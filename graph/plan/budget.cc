@@ -87,22 +87,22 @@ absl::Status CheckBudget(const Plan& plan) {
     for (const RankPlan& rank : plan.rank_plans) {
       if (budget == 0 || rank.arena_bytes[t] <= budget) continue;
       const auto tier = static_cast<Tier>(t);
-      absl::StrAppend(&text, "planning ", plan.name, ": rank ", rank.ranks.front(), " needs ",
+      absl::StrAppend(&text, text.empty() ? "" : "\n", "planning ", plan.name, " on machine '",
+                      plan.machine, "': rank ", rank.ranks.front(), " needs ",
                       Bytes(rank.arena_bytes[t]), " (", rank.arena_bytes[t], " bytes) of ",
                       Name(tier), " memory, ", Bytes(rank.arena_bytes[t] - budget),
-                      " more than the budget of ", Bytes(budget), " of machine '", plan.machine,
-                      "'; at the peak:");
+                      " more than the budget of ", Bytes(budget), " (", budget,
+                      " bytes); at the peak:");
       int shown = 0;
       for (const PeakEntry& entry : rank.at_peak) {
         if (entry.tier != tier || ++shown > 12) continue;
         absl::StrAppend(&text, "\n  ", Bytes(entry.bytes), "  ", entry.what);
       }
-      absl::StrAppend(&text, "\n");
     }
   }
   if (text.empty()) return absl::OkStatus();
   const std::vector<std::string> help = WhatWouldHelp(plan);
-  if (!help.empty()) absl::StrAppend(&text, "what would help: ", absl::StrJoin(help, "; "));
+  if (!help.empty()) absl::StrAppend(&text, "\nwhat would help: ", absl::StrJoin(help, "; "));
   return absl::ResourceExhaustedError(text);
 }
 

@@ -38,6 +38,21 @@ TEST(CostTable, AMeasuredSizeCostsWhatWasMeasuredAndAnotherSizeTheFactor) {
   EXPECT_THAT(NodeSeconds(*graph, PlainMachine(), &table), ElementsAre(4e-3, 6e-3, 2e-3));
 }
 
+TEST(CostTable, RecomputeCostsWhatForwardDidWhereItWasNotMeasuredItself) {
+  GraphBuilder b("step");
+  b.AddNode({.name = "again", .op = "recompute", .flops = 1000000});
+  b.AddNode({.name = "larger", .op = "recompute", .flops = 2000000});
+  const auto graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok());
+  const CostTable forward = Table(R"(node { op: "forward" flops: 1000000 seconds: 0.004 }
+                                     op { op: "forward" factor: 3 })");
+  EXPECT_THAT(NodeSeconds(*graph, PlainMachine(), &forward), ElementsAre(4e-3, 6e-3));
+  const CostTable both = Table(R"(node { op: "forward" flops: 1000000 seconds: 0.004 }
+                                  node { op: "recompute" flops: 1000000 seconds: 0.005 }
+                                  op { op: "recompute" factor: 2 })");
+  EXPECT_THAT(NodeSeconds(*graph, PlainMachine(), &both), ElementsAre(5e-3, 4e-3));
+}
+
 TEST(CostTable, ACollectiveIsFoundByItsWireBytesWhetherSplitOrNot) {
   GraphBuilder b("step");
   b.SetGroup("data", 4);

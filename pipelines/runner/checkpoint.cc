@@ -54,19 +54,17 @@ void RemoveFolder(const std::string& folder) {
   }
 }
 
-// Keeps the tensors' bytes alive while they are written.
-struct HeldTensors {
-  std::vector<std::vector<float>> bytes;
+// Read one by one while they are written: a copy of all would take the model's memory a second time. `state` and `from`
+// outlive the result.
+std::vector<NamedTensor> TensorsOf(const ModelState& state,
+                                   const std::vector<ModelState::Tensor>& from) {
   std::vector<NamedTensor> tensors;
-  absl::Status status;
-  HeldTensors(const ModelState& state, const std::vector<ModelState::Tensor>& from) {
-    for (const ModelState::Tensor& t : from) {
-      bytes.emplace_back(t.numel);
-      status.Update(state.Read(t, bytes.back().data()));
-      tensors.push_back({t.name, DType::kF32, t.shape, bytes.back().data()});
-    }
+  for (const ModelState::Tensor& t : from) {
+    tensors.push_back({.name = t.name, .dtype = DType::kF32, .shape = t.shape});
+    tensors.back().read = [&state, &t](void* out) { return state.Read(t, static_cast<float*>(out)); };
   }
-};
+  return tensors;
+}
 
 void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findings* findings) {
   const SafetensorsFile::Entry* entry = file.Find(t.name);
@@ -90,8 +88,11 @@ void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findi
 
 absl::Status WriteAll(const SafetensorsFile& file, const ModelState& state,
                       const std::vector<ModelState::Tensor>& tensors) {
-  for (const ModelState::Tensor& t : tensors)
-    RETURN_IF_ERROR(state.Write(t, reinterpret_cast<const float*>(file.Find(t.name)->data)));
+  for (const ModelState::Tensor& t : tensors) {
+    const SafetensorsFile::Entry& entry = *file.Find(t.name);
+    RETURN_IF_ERROR(state.Write(t, reinterpret_cast<const float*>(entry.data)));
+    file.Release(entry);
+  }
   return state.Close();
 }
 
@@ -138,17 +139,11 @@ absl::StatusOr<std::string> SaveCheckpoint(const std::string& folder, const Mode
   RETURN_IF_ERROR(MakeDirectories(temporary));
   const auto write = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string sha256, state.WeightsSha256());
-    {
-      const HeldTensors held(state, state.params());
-      RETURN_IF_ERROR(held.status);
-      RETURN_IF_ERROR(
-          WriteSafetensors(temporary + "/model.safetensors", held.tensors, {{"format", "pt"}}));
-    }
-    {
-      const HeldTensors held(state, state.states());
-      RETURN_IF_ERROR(held.status);
-      RETURN_IF_ERROR(WriteSafetensors(temporary + "/optimizer.safetensors", held.tensors, {}));
-    }
+    RETURN_IF_ERROR(WriteSafetensors(temporary + "/model.safetensors",
+                                     TensorsOf(state, state.params()), {{"format", "pt"}}));
+    RETURN_IF_ERROR(WriteSafetensors(temporary + "/optimizer.safetensors",
+                                     TensorsOf(state, state.states()), {}));
+    RETURN_IF_ERROR(state.Close());
     const nlohmann::ordered_json json = {{"format", kFormat},
                                          {"step", position.step},
                                          {"epoch", position.epoch},

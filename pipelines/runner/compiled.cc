@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "graph/base/status.h"
 #include "graph/lower/edited_step.h"
 #include "graph/lower/lower.h"
@@ -85,11 +86,22 @@ absl::Status LoadCosts(const std::vector<std::string>& machine_folders, Compiled
   return absl::OkStatus();
 }
 
-// A status about one setting, as a finding at its place.
+// A status about one setting, as a finding at its place. Of what does not fit, the list of what would help becomes the
+// suggestion.
 absl::Status Complain(const LoadedPipeline& loaded, absl::string_view path,
                       const std::string& check, const absl::Status& status, Findings& findings) {
-  findings.Add(loaded.At(path, check, std::string(status.message())));
+  const std::pair<std::string, std::string> said =
+      absl::StrSplit(status.message(), absl::MaxSplits("\nwhat would help: ", 1));
+  findings.Add(loaded.At(path, check, said.first, said.second));
   return findings.ToStatus();
+}
+
+absl::Status ComplainOfPlan(const LoadedPipeline& loaded, const absl::Status& status,
+                            Findings& findings) {
+  const bool too_large = status.code() == absl::StatusCode::kResourceExhausted;
+  const bool own = too_large && loaded.proto.memory().has_device_budget_bytes();
+  return Complain(loaded, own ? "memory.device_budget_bytes" : "machine",
+                  too_large ? kBudgetCheck : "plan", status, findings);
 }
 
 // What the registry says of a model's name and arguments, each at the line that gives it.
@@ -124,7 +136,8 @@ ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
 }
 
 // Stages that memory.recompute names must be the model's; with `auto` they are chosen here.
-absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Findings& findings) {
+absl::Status SettleRecompute(CompiledPipeline& c, const PlanOptions& plan_options,
+                             LowerOptions& options, Findings& findings) {
   const Recompute& r = c.loaded.proto.memory().recompute();
   for (const RecomputeMistake& m : CheckRecompute(c.spec, options.recompute)) {
     const std::string path = m.entry >= 0 ? absl::StrCat("memory.recompute.stage[", m.entry, "]")
@@ -134,18 +147,19 @@ absl::Status SettleRecompute(CompiledPipeline& c, LowerOptions& options, Finding
   }
   RETURN_IF_ERROR(findings.ToStatus());
   if (!r.auto_()) return absl::OkStatus();
-  const int64_t budget =
-      r.has_budget_bytes() ? r.budget_bytes() : c.machine.device().memory_bytes();
-  if (budget == 0) {
+  if (c.machine.device().memory_bytes() == 0) {
     findings.Add(c.loaded.At("memory.recompute.auto", "recompute",
                              absl::StrCat("memory.recompute.auto has no budget to fit: machine '",
                                           c.machine.name(), "' states no device.memory_bytes"),
-                             "set memory.recompute.budget_bytes"));
+                             "set memory.device_budget_bytes"));
     return findings.ToStatus();
   }
-  absl::StatusOr<RecomputeChoice> choice = ChooseRecompute(c.spec, options, c.machine, budget);
+  absl::StatusOr<RecomputeChoice> choice =
+      ChooseRecompute(c.spec, options, c.machine, plan_options);
   if (!choice.ok()) {
-    return Complain(c.loaded, "memory.recompute.auto", "recompute", choice.status(), findings);
+    const bool too_large = choice.status().code() == absl::StatusCode::kResourceExhausted;
+    return Complain(c.loaded, "memory.recompute.auto", too_large ? kBudgetCheck : "recompute",
+                    choice.status(), findings);
   }
   options.recompute.stages = choice->stages;
   c.recompute = *std::move(choice);
@@ -190,7 +204,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
                                     .world_size = p.parallel().data(),
                                     .check_budget = compile.check_budget,
                                     .costs = c.costs ? &*c.costs : nullptr};
-  RETURN_IF_ERROR(SettleRecompute(c, options, findings));
+  RETURN_IF_ERROR(SettleRecompute(c, plan_options, options, findings));
   RETURN_IF_ERROR(SettlePrefetch(c, plan_options, options));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
   if (c.loaded.graph.has_value()) {  // the step as it was printed and edited
@@ -203,7 +217,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
     graph = *c.loaded.graph;
   }
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
-  if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
+  if (!plan.ok()) return ComplainOfPlan(c.loaded, plan.status(), findings);
   c.plan = *std::move(plan);
   if (!compile.evaluation) return absl::OkStatus();
 
@@ -213,8 +227,11 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
   options.kind = StepKind::kEvaluate;
   ASSIGN_OR_RETURN(Graph evaluate, Lower(c.eval_spec, options));
   absl::StatusOr<Plan> eval_plan = MakePlan(std::move(evaluate), c.machine, plan_options);
-  if (!eval_plan.ok())
-    return Complain(c.loaded, "train.eval_batch", "plan", eval_plan.status(), findings);
+  if (!eval_plan.ok()) {
+    const bool too_large = eval_plan.status().code() == absl::StatusCode::kResourceExhausted;
+    return Complain(c.loaded, "train.eval_batch", too_large ? kEvalBudgetCheck : "plan",
+                    eval_plan.status(), findings);
+  }
   c.eval_plan = *std::move(eval_plan);
   return absl::OkStatus();
 }
@@ -243,7 +260,7 @@ absl::Status CompileGraph(CompiledPipeline& c, const CompileOptions& compile, Fi
                                     .check_budget = compile.check_budget,
                                     .costs = c.costs ? &*c.costs : nullptr};
   absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
-  if (!plan.ok()) return Complain(c.loaded, "machine", "plan", plan.status(), findings);
+  if (!plan.ok()) return ComplainOfPlan(c.loaded, plan.status(), findings);
   c.plan = *std::move(plan);
   return absl::OkStatus();
 }
@@ -256,6 +273,9 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   CompiledPipeline c;
   c.loaded = std::move(loaded);
   ASSIGN_OR_RETURN(c.machine, FindMachine(c.loaded, machine_folders, findings));
+  if (c.loaded.proto.memory().has_device_budget_bytes()) {
+    c.machine.mutable_device()->set_memory_bytes(c.loaded.proto.memory().device_budget_bytes());
+  }
   RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
   c.has_model = c.loaded.proto.has_model();
   RETURN_IF_ERROR(c.has_model ? CompileModel(c, options, findings)

@@ -47,6 +47,10 @@ struct CompileOptions {
   bool evaluation = true;    // false: leaves eval_model, eval_spec and eval_plan out
 };
 
+// The rules of findings that say that the step's plan, or that of evaluation, needs more memory than its budget.
+inline constexpr char kBudgetCheck[] = "budget";
+inline constexpr char kEvalBudgetCheck[] = "eval_budget";
+
 // `machine_folders`: where `machine: "name"` is looked for as name.textproto.
 absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
                                          const std::vector<std::string>& machine_folders,

@@ -27,9 +27,11 @@ struct Candidate {
 class Chooser {
  public:
   Chooser(const ModelSpec& spec, const LowerOptions& options, const Machine& machine,
-          int64_t budget)
-      : spec_(spec), options_(options), machine_(machine) {
-    choice_.budget_bytes = budget;
+          const PlanOptions& plan_options)
+      : spec_(spec), options_(options), machine_(machine), plan_options_(plan_options) {
+    plan_options_.world_size = options.world_size;
+    plan_options_.check_budget = false;
+    choice_.budget_bytes = machine.device().memory_bytes();
   }
 
   absl::StatusOr<RecomputeChoice> Run() {
@@ -69,8 +71,7 @@ class Chooser {
     options.recompute = {};
     options.recompute.stages = Names(n);
     ASSIGN_OR_RETURN(Graph graph, Lower(spec_, options));
-    return MakePlan(std::move(graph), machine_,
-                    {.world_size = options.world_size, .check_budget = false});
+    return MakePlan(std::move(graph), machine_, plan_options_);
   }
 
   std::vector<std::string> Names(size_t n) const {
@@ -88,7 +89,7 @@ class Chooser {
     options.recompute = {.all = true};
     if (std::count(possible.begin(), possible.end(), true) == 0) return absl::OkStatus();
     ASSIGN_OR_RETURN(const Graph graph, Lower(spec_, options));
-    const std::vector<double> seconds = NodeSeconds(graph, machine_);
+    const std::vector<double> seconds = NodeSeconds(graph, machine_, plan_options_.costs);
     for (size_t s = 0; s < possible.size(); ++s) {
       if (!possible[s]) continue;
       const NodeId node = graph.FindNode(absl::StrCat("recompute/", spec_.stages[s].name, "/0"));
@@ -124,6 +125,7 @@ class Chooser {
   const ModelSpec& spec_;
   const LowerOptions options_;
   const Machine& machine_;
+  PlanOptions plan_options_;
   std::vector<Candidate> order_;  // best first
   RecomputeChoice choice_;
 };
@@ -131,8 +133,8 @@ class Chooser {
 }  // namespace
 
 absl::StatusOr<RecomputeChoice> ChooseRecompute(const ModelSpec& spec, LowerOptions options,
-                                                const Machine& machine, int64_t budget_bytes) {
-  return Chooser(spec, options, machine, budget_bytes).Run();
+                                                const Machine& machine, PlanOptions plan_options) {
+  return Chooser(spec, options, machine, plan_options).Run();
 }
 
 std::string ToText(const RecomputeChoice& c) {

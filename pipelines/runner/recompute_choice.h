@@ -1,7 +1,7 @@
 // The planner's choice of what to recompute (memory.recompute.auto): as few stages as let the plan fit its budget,
 // those first that save most bytes per second of recomputing.
 //
-//   ASSIGN_OR_RETURN(RecomputeChoice choice, ChooseRecompute(spec, options, machine, budget_bytes));
+//   ASSIGN_OR_RETURN(RecomputeChoice choice, ChooseRecompute(spec, options, machine, plan_options));
 //   options.recompute.stages = choice.stages;          // empty: all fits as it is
 //   std::cerr << ToText(choice);                       // which, and why
 //
@@ -19,6 +19,7 @@
 #include "graph/ir/machine.pb.h"
 #include "graph/ir/model_spec.h"
 #include "graph/lower/options.h"
+#include "graph/plan/planner.h"
 
 namespace millrace {
 
@@ -31,10 +32,12 @@ struct RecomputeChoice {
   double recompute_seconds = 0;                  // predicted, per step
 };
 
+// The budget is the machine's device.memory_bytes; seconds are those of plan_options.costs, where there is a table.
 // `options.recompute` is ignored. kResourceExhausted when recomputing everything does not suffice: says what lies in
 // memory then and how much is missing.
 absl::StatusOr<RecomputeChoice> ChooseRecompute(const ModelSpec& spec, LowerOptions options,
-                                                const Machine& machine, int64_t budget_bytes);
+                                                const Machine& machine,
+                                                PlanOptions plan_options = {});
 
 // "recompute auto: 12 of 33 stages (layers.0 to layers.11): ..." and a newline.
 std::string ToText(const RecomputeChoice& choice);

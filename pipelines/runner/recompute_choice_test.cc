@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "graph/lower/lower.h"
 #include "graph/lower/testing/fake_model.h"
 
 namespace millrace {
@@ -15,8 +16,14 @@ using ::testing::IsEmpty;
 // Six stages that save 100,000 bytes each; all else is small.
 ModelSpec Spec() { return MakeFakeModel({.stages = 6, .saved_bytes = 102400}); }
 
-RecomputeChoice Choose(const ModelSpec& spec, int64_t budget) {
-  const auto choice = ChooseRecompute(spec, {}, Machine(), budget);
+Machine WithMemory(int64_t bytes) {
+  Machine machine;
+  machine.mutable_device()->set_memory_bytes(bytes);
+  return machine;
+}
+
+RecomputeChoice Choose(const ModelSpec& spec, int64_t budget, const CostTable* costs = nullptr) {
+  const auto choice = ChooseRecompute(spec, {}, WithMemory(budget), {.costs = costs});
   EXPECT_TRUE(choice.ok()) << choice.status();
   return choice.ok() ? *choice : RecomputeChoice();
 }
@@ -50,8 +57,26 @@ TEST(RecomputeChoice, BytesPerSecondDecide) {
   EXPECT_THAT(Choose(spec, plain - 1).stages, ElementsAre("c"));
 }
 
+TEST(RecomputeChoice, MeasuredSecondsGoBeforeTheMachinesRates) {
+  ModelSpec spec = Spec();
+  spec.stages[2].forward_flops += 1;  // told apart from its neighbours in a table of costs
+  const int64_t plain = Choose(spec, 1 << 30).peak_bytes;
+  EXPECT_THAT(Choose(spec, plain - 1).stages, ElementsAre("a"));
+  const auto graph = Lower(spec, {.recompute = {.stages = {"c"}}});
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  CostTable costs;
+  const Node& node = graph->nodes()[graph->FindNode("recompute/c/0")];
+  NodeCost* cost = costs.add_node();
+  cost->set_op(node.op);
+  cost->set_flops(node.flops);
+  cost->set_memory_bytes(node.memory_bytes);
+  cost->set_operators(node.operators);
+  cost->set_seconds(1e-9);  // hardly any: most bytes per second
+  EXPECT_THAT(Choose(spec, plain - 1, &costs).stages, ElementsAre("c"));
+}
+
 TEST(RecomputeChoice, WhatCannotFitIsSaidWithWhatIsMissing) {
-  const auto choice = ChooseRecompute(Spec(), {.world_size = 2}, Machine(), 50000);
+  const auto choice = ChooseRecompute(Spec(), {.world_size = 2}, WithMemory(50000));
   EXPECT_EQ(choice.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(choice.status().message()), HasSubstr("even with all 5 stages"));
   EXPECT_THAT(std::string(choice.status().message()), HasSubstr("more than the budget of 50000"));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
 #include <sstream>
 
@@ -46,6 +47,16 @@ double SecondsSinceProcessStart() {
   clock_gettime(CLOCK_BOOTTIME, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 -
          ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+// The most memory that the process ever had resident (Linux: VmHWM), file pages included.
+int64_t PeakRssBytes() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    int64_t kib = 0;
+    if (std::sscanf(line.c_str(), "VmHWM: %ld kB", &kib) == 1) return kib * 1024;
+  }
+  return 0;
 }
 
 LrScheduleOptions ScheduleOf(const Pipeline& p, int64_t total_steps) {
@@ -319,6 +330,14 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
     unplanned = std::max(unplanned, evaluate_->unplanned_bytes());
   }
   result->peak_bytes_measured[static_cast<int>(Tier::kDevice)] += unplanned;
+  result->peak_rss_bytes = PeakRssBytes();
+  if (result->peak_rss_bytes == 0) return absl::OkStatus();
+  result->rss_outside_plan_bytes = result->peak_rss_bytes;
+  for (int r = 0; r < train_->size(); ++r) {
+    for (Tier tier : {Tier::kDevice, Tier::kPinned, Tier::kHost}) {
+      result->rss_outside_plan_bytes -= train_->buffers(r).arenas()->bytes(tier);
+    }
+  }
   return absl::OkStatus();
 }
 

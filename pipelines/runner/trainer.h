@@ -22,6 +22,11 @@
 
 namespace millrace {
 
+// What the resident memory of a process takes beside the tiers that its plans state: LibTorch's pages and its table of
+// operators (some 245 MB when this was measured), threads' stacks, a few batches, the largest parameter once or twice.
+// A data set held in memory comes on top. So peak RSS <= sum of all ranks' tiers + 5 % + this.
+inline constexpr int64_t kRssOutsidePlanBytes = int64_t{288} << 20;
+
 struct RunOptions {
   std::vector<std::string> data_folders;  // where relative data paths are looked for
   std::string run_folder;                 // metrics, trace, checkpoints; made when absent
@@ -46,6 +51,9 @@ struct RunResult {
   std::string weights_sha256;
   std::array<int64_t, kTiers> peak_bytes_predicted{}, peak_bytes_measured{};
   int64_t unplanned_allocations = 0;
+  int64_t peak_rss_bytes = 0;  // of the process; 0: the system does not say
+  int64_t rss_outside_plan_bytes =
+      0;  // of that: beside the memory tiers of all ranks (kRssOutsidePlanBytes)
   double seconds_to_first_step = 0;  // from the start of the process to the end of the first step
   double simulated_step_seconds = 0;
   bool interrupted = false;

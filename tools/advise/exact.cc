@@ -58,9 +58,10 @@ class Advisor {
 
   absl::Status Measure(const ModelSpec& spec, LowerOptions options, ExactChoice* c) const {
     ASSIGN_OR_RETURN(Graph graph, Lower(spec, options));
-    ASSIGN_OR_RETURN(const Plan plan,
-                     MakePlan(std::move(graph), in_.machine,
-                              {.world_size = options.world_size, .check_budget = false}));
+    ASSIGN_OR_RETURN(
+        const Plan plan,
+        MakePlan(std::move(graph), in_.machine,
+                 {.world_size = options.world_size, .check_budget = false, .costs = in_.costs}));
     ASSIGN_OR_RETURN(const SimResult sim, Simulate(plan, in_.machine, {.details = false}));
     const RankPlan& rank = plan.rank_plans[0];
     c->planned = true;
@@ -111,13 +112,12 @@ class Advisor {
     const ExactChoice none = out_.choices.back();
     ExactChoice& c = Add(stage, "auto");
     c.settings.push_back("memory.recompute.auto=true");
-    c.settings.push_back(absl::StrCat("memory.recompute.budget_bytes=", budget()));
     if (none.fits) {
       c.why = "would recompute nothing: the plan without fits";
       return absl::OkStatus();
     }
     const absl::StatusOr<RecomputeChoice> choice =
-        ChooseRecompute(in_.spec, OptionsOf(stage, {}), in_.machine, budget());
+        ChooseRecompute(in_.spec, OptionsOf(stage, {}), in_.machine, {.costs = in_.costs});
     if (choice.status().code() == absl::StatusCode::kResourceExhausted) {
       c.why = "has no choice that fits: not even recomputing all stages does";
       return absl::OkStatus();

@@ -18,13 +18,15 @@
 #include "graph/ir/machine.pb.h"
 #include "graph/ir/model_spec.h"
 #include "graph/lower/options.h"
+#include "graph/plan/costs.pb.h"
 
 namespace millrace {
 
 struct ExactInput {
   const ModelSpec& spec;
-  LowerOptions options;  // world_size = devices; zero_stage and recompute are tried out
-  Machine machine;       // device.memory_bytes is what a plan must fit
+  LowerOptions options;              // world_size = devices; zero_stage and recompute are tried out
+  Machine machine;                   // device.memory_bytes is what a plan must fit
+  const CostTable* costs = nullptr;  // measured; null: the machine's rates
   int64_t micro_batch = 1;
   // The model for another micro-batch: asked when nothing fits.
   std::function<absl::StatusOr<ModelSpec>(int64_t micro_batch)> probe = nullptr;

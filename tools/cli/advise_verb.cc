@@ -100,6 +100,7 @@ std::string CommandFor(const CommandLine& line, const LoadedPipeline& loaded, co
                        const ExactChoice& c, std::string* refused) {
   std::vector<std::string> sets = line.sets;
   if (asked.devices > 0) sets.push_back(absl::StrCat("parallel.data=", asked.devices));
+  if (asked.memory > 0) sets.push_back(absl::StrCat("memory.device_budget_bytes=", asked.memory));
   sets.insert(sets.end(), c.settings.begin(), c.settings.end());
   Findings findings;
   if (!LoadPipeline(loaded.file, sets, findings).ok()) *refused = findings.ToText();
@@ -142,6 +143,7 @@ int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& mac
       AdviseExactly({.spec = c.spec,
                      .options = options,
                      .machine = machine,
+                     .costs = c.costs ? &*c.costs : nullptr,
                      .micro_batch = p.train().micro_batch(),
                      .probe = [&](int64_t m) { return ProbeModel(p, m); }});
   if (!advice.ok()) return Fail(line, advice.status(), Findings(), 2);

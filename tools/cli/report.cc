@@ -110,6 +110,8 @@ Json RunJson(const RunResult& r, bool losses) {
   json["peak_bytes_predicted"] = TiersJson(r.peak_bytes_predicted);
   json["peak_bytes_measured"] = TiersJson(r.peak_bytes_measured);
   json["unplanned_allocations"] = r.unplanned_allocations;
+  json["peak_rss_bytes"] = r.peak_rss_bytes;
+  json["rss_outside_plan_bytes"] = r.rss_outside_plan_bytes;
   json["seconds_to_first_step"] = r.seconds_to_first_step;
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
@@ -185,6 +187,10 @@ std::string RunText(const RunResult& r) {
   absl::StrAppend(&out,
                   absl::StrFormat("device memory per rank: planned %d bytes, measured %d bytes\n",
                                   r.peak_bytes_predicted[0], r.peak_bytes_measured[0]));
+  absl::StrAppend(&out,
+                  absl::StrFormat("process: %.1f MB resident at most, %.1f MB beside the plan\n",
+                                  static_cast<double>(r.peak_rss_bytes) / 1e6,
+                                  static_cast<double>(r.rss_outside_plan_bytes) / 1e6));
   absl::StrAppend(&out, "weights sha256 ", r.weights_sha256, "\n");
   absl::StrAppend(&out, "metrics     ", r.metrics_path, "\n");
   if (!r.trace_path.empty()) absl::StrAppend(&out, "trace       ", r.trace_path, "\n");

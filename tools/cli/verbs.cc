@@ -21,6 +21,7 @@
 #include "graph/plan/summary.h"
 #include "graph/plan/summary_json.h"
 #include "graph/sim/simulate.h"
+#include "tools/advise/fitting.h"
 #include "tools/cli/report.h"
 
 namespace millrace {
@@ -141,6 +142,22 @@ int DataVerb(const CommandLine& line, const Folders& folders) {
   return 0;
 }
 
+// Where a plan is too large for its budget, the suggestion becomes settings that were found to fit.
+Findings WithWhatFits(const CommandLine& line, const Folders& folders, const LoadedPipeline& asked,
+                      const Findings& findings) {
+  Findings better;
+  for (Finding f : findings.list()) {
+    if (f.check == kBudgetCheck || f.check == kEvalBudgetCheck) {
+      const std::string fits =
+          ToText(FindFitting(asked, line.sets, MachineFolders(folders),
+                             f.check == kBudgetCheck ? Budgeted::kStep : Budgeted::kEvaluation));
+      if (!fits.empty()) f.suggestion = fits;
+    }
+    better.Add(std::move(f));
+  }
+  return better;
+}
+
 }  // namespace
 
 Folders FindFolders(const std::string& program) {
@@ -247,9 +264,11 @@ std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Fol
                                               LoadedPipeline loaded, int* exit_code,
                                               const CompileOptions& options) {
   Findings findings;
+  const LoadedPipeline asked = loaded;
   absl::StatusOr<CompiledPipeline> compiled =
       Compile(std::move(loaded), MachineFolders(folders), findings, options);
   if (!compiled.ok()) {
+    findings = WithWhatFits(line, folders, asked, findings);
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
   }
