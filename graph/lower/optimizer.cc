@@ -1,6 +1,7 @@
 #include "graph/lower/optimizer.h"
 
 #include "absl/strings/str_cat.h"
+#include "graph/ir/loss_scale_attrs.h"
 #include "graph/lower/rewriter.h"
 
 namespace millrace {
@@ -92,10 +93,7 @@ class OptimizerPass final : public Pass {
   static void NextLossScale(ValueId loss_scale, ValueId clip, const LossScaleOptions& o,
                             Rewriter* r) {
     Node node{.name = "update_loss_scale", .op = "update_loss_scale", .inputs = {clip, loss_scale}};
-    node.attrs = {{"dynamic", o.dynamic},     {"initial", o.initial},
-                  {"window", o.window},       {"hysteresis", o.hysteresis},
-                  {"min_scale", o.min_scale}, {"consecutive_hysteresis", o.consecutive_hysteresis},
-                  {"max_skips", o.max_skips}};
+    node.attrs = LossScaleAttrs(o);
     Value next = r->value(loss_scale);
     next.name += "'";
     node.outputs = {r->AddValue(std::move(next))};

@@ -91,7 +91,9 @@ class Reducer {
         r_.node(joins[m]) = std::move(reduce);
       }
       Value& sum = r_.value(v);
-      if (m == 0 && transient()) Release(sum.buffer, absl::StrCat("grad/", bucket.name, "/0"));
+      const bool casts = graph_.nodes()[joins[m]].op == "cast";
+      if (m == 0 && transient())
+        Release(sum.buffer, absl::StrCat("grad/", bucket.name, casts ? "/f32/0" : "/0"));
       PlaceSum(bucket, m == 0, &sum);
     }
     const Value first = r_.value(graph_.nodes()[joins[0]].outputs[0]);

@@ -8,11 +8,19 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dist/kernels.h"
+#include "graph/base/loss_scale.h"
+#include "graph/ir/loss_scale_attrs.h"
 #include "graph/ir/text.h"
 #include "models/init.h"
 #include "pipelines/runner/sha256.h"
 
 namespace millrace {
+namespace {
+
+constexpr char kLossScale[] = "loss_scale";  // the value, and the tensor in a checkpoint
+
+}  // namespace
 
 ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
                                std::vector<const RankBuffers*> buffers) {
@@ -36,17 +44,28 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
     t.shape = p.shape;
     t.numel = place.slot.numel;
     t.value = plan.graph.FindValue(absl::StrCat(role, "/", bucket.name));
+    if (t.value >= 0) t.dtype = plan.graph.values()[t.value].dtype;
+    if (role == "param") t.master = plan.graph.FindValue(absl::StrCat("master/", bucket.name));
     t.offset = place.slot.offset;
     t.whole = bucket.numel;
     t.init = p.init;
     return t;
   };
   for (const Place& place : places) state.params_.push_back(tensor_of(place, "param"));
-  for (const char* role : {"exp_avg", "exp_avg_sq", "momentum"}) {
+  for (const char* role : {"master", "exp_avg", "exp_avg_sq", "momentum"}) {
     for (const Place& place : places) {
       Tensor t = tensor_of(place, role);
       if (t.value >= 0) state.states_.push_back(std::move(t));
     }
+  }
+  if (const ValueId v = plan.graph.FindValue(kLossScale); v >= 0) {
+    Tensor t;
+    t.name = kLossScale;
+    t.dtype = plan.graph.values()[v].dtype;
+    t.shape = plan.graph.values()[v].shape;
+    t.numel = t.whole = plan.graph.values()[v].numel();
+    t.value = v;
+    state.states_.push_back(std::move(t));
   }
   return state;
 }
@@ -62,6 +81,7 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
     if (!buffer.persistent || graph.producer(v) >= 0) continue;
     Tensor t;
     t.name = value.name;
+    t.dtype = value.dtype;
     t.shape = value.shape;
     t.value = v;
     t.whole = value.numel();
@@ -91,21 +111,36 @@ void ModelState::ForEachPart(const Tensor& t, bool all_copies, F f) const {
     const int64_t first = (r % parts) * part;
     const int64_t begin = std::max(t.offset, first);
     const int64_t end = std::min(t.offset + t.numel, first + part);
-    if (begin < end)
-      f(buffers_[r]->as<float>(t.value) + (begin - first), begin - t.offset, end - begin);
+    if (begin >= end) continue;
+    char* shard = buffers_[r]->as<char>(t.value);
+    f(shard + (begin - first) * SizeOf(t.dtype), begin - t.offset, end - begin);
   }
 }
 
-void ModelState::Read(const Tensor& tensor, float* out) const {
-  ForEachPart(tensor, /*all_copies=*/false, [&](const float* place, int64_t first, int64_t count) {
-    std::memcpy(out + first, place, count * sizeof(float));
+void ModelState::Read(const Tensor& tensor, void* out) const {
+  const int64_t size = SizeOf(tensor.dtype);
+  ForEachPart(tensor, /*all_copies=*/false, [&](char* place, int64_t first, int64_t count) {
+    std::memcpy(static_cast<char*>(out) + first * size, place, count * size);
   });
 }
 
-void ModelState::Write(const Tensor& tensor, const float* in) const {
-  ForEachPart(tensor, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-    std::memcpy(place, in + first, count * sizeof(float));
+void ModelState::Write(const Tensor& tensor, const void* in) const {
+  const int64_t size = SizeOf(tensor.dtype);
+  ForEachPart(tensor, /*all_copies=*/true, [&](char* place, int64_t first, int64_t count) {
+    std::memcpy(place, static_cast<const char*>(in) + first * size, count * size);
   });
+}
+
+void ModelState::WriteParameter(const Tensor& parameter, const float* in) const {
+  if (parameter.dtype == DType::kF32) return Write(parameter, in);
+  std::vector<uint16_t> narrow(parameter.numel);
+  Narrow(parameter.dtype, in, narrow.data(), parameter.numel);
+  Write(parameter, narrow.data());
+  if (parameter.master < 0) return;
+  Tensor master = parameter;
+  master.value = parameter.master;
+  master.dtype = DType::kF32;
+  Write(master, in);
 }
 
 void ModelState::Initialise(uint64_t seed) const {
@@ -115,33 +150,31 @@ void ModelState::Initialise(uint64_t seed) const {
       if (buffer.persistent) std::memset(buffers->buffer(b), 0, buffer.bytes);
     }
   }
+  for (const Node& node : plan_->graph.nodes()) {
+    if (node.op != "update_loss_scale") continue;
+    const LossScaleState start = StartOf(LossScaleOptionsOf(node));
+    for (const RankBuffers* buffers : buffers_)
+      *buffers->as<LossScaleState>(node.inputs[1]) = start;
+  }
   // Every element costs a logarithm or so: all cores share the work, tensor by tensor.
   std::atomic<size_t> next{0};
   const auto work = [&] {
     std::vector<float> whole;
-    for (size_t i = next++; i < params_.size(); i = next++)
-      InitialiseTensor(params_[i], seed, &whole);
+    for (size_t i = next++; i < params_.size(); i = next++) {
+      const Tensor& t = params_[i];
+      ParamSpec spec;
+      spec.name = t.name;
+      spec.shape = t.shape;
+      spec.init = t.init;
+      whole.resize(t.numel);
+      FillParam(spec, seed, 0, t.numel, whole.data());
+      WriteParameter(t, whole.data());
+    }
   };
   std::vector<std::thread> helpers;
   for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) helpers.emplace_back(work);
   work();
   for (std::thread& helper : helpers) helper.join();
-}
-
-void ModelState::InitialiseTensor(const Tensor& t, uint64_t seed, std::vector<float>* whole) const {
-  ParamSpec spec;
-  spec.name = t.name;
-  spec.shape = t.shape;
-  spec.init = t.init;
-  if (t.whole == plan_->graph.values()[t.value].numel()) {  // the same on every rank: made once
-    whole->resize(t.numel);
-    FillParam(spec, seed, 0, t.numel, whole->data());
-    Write(t, whole->data());
-    return;
-  }
-  ForEachPart(t, /*all_copies=*/true, [&](float* place, int64_t first, int64_t count) {
-    FillParam(spec, seed, first, first + count, place);
-  });
 }
 
 std::string ModelState::WeightsSha256() const {
@@ -150,11 +183,11 @@ std::string ModelState::WeightsSha256() const {
   std::sort(order.begin(), order.end(),
             [](const Tensor* a, const Tensor* b) { return a->name < b->name; });
   Sha256 sha;
-  std::vector<float> bytes;
+  std::vector<char> bytes;
   for (const Tensor* t : order) {
-    bytes.resize(t->numel);
+    bytes.resize(t->bytes());
     Read(*t, bytes.data());
-    sha.Update(bytes.data(), bytes.size() * sizeof(float));
+    sha.Update(bytes.data(), bytes.size());
   }
   return sha.HexDigest();
 }
