@@ -195,6 +195,24 @@ bool HasAvx2() {
     ReduceHalves<Widen##half, Narrow##half, op>(srcs, ranks, at, n, scratch);              \
   }
 #endif
+#if defined(__x86_64__)
+template <typename Half>
+MILLRACE_AVX2 int64_t WidenAvx2(const uint16_t* x, float* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(y + i, Half::Widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+  }
+  return i;
+}
+template <typename Half>
+MILLRACE_AVX2 int64_t NarrowAvx2(const float* x, uint16_t* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i), Half::Narrow(_mm256_loadu_ps(x + i)));
+  }
+  return i;
+}
+#endif
 MILLRACE_HALVES(SumBF16, BF16, Sum)
 MILLRACE_HALVES(MaxBF16, BF16, Max)
 MILLRACE_HALVES(SumF16, F16, Sum)
@@ -310,6 +328,24 @@ void CopyBytes(void* dst, const void* src, int64_t bytes, Store store) {
   } else {
     std::memcpy(dst, src, bytes);
   }
+}
+
+void Widen(DType from, const uint16_t* x, float* y, int64_t n) {
+  const bool bf16 = from == DType::kBF16;
+  int64_t i = 0;
+#if defined(__x86_64__)
+  if (HasAvx2()) i = bf16 ? WidenAvx2<VectorBF16>(x, y, n) : WidenAvx2<VectorF16>(x, y, n);
+#endif
+  for (; i < n; ++i) y[i] = bf16 ? WidenBF16(x[i]) : WidenF16(x[i]);
+}
+
+void Narrow(DType to, const float* x, uint16_t* y, int64_t n) {
+  const bool bf16 = to == DType::kBF16;
+  int64_t i = 0;
+#if defined(__x86_64__)
+  if (HasAvx2()) i = bf16 ? NarrowAvx2<VectorBF16>(x, y, n) : NarrowAvx2<VectorF16>(x, y, n);
+#endif
+  for (; i < n; ++i) y[i] = bf16 ? NarrowBF16(x[i]) : NarrowF16(x[i]);
 }
 
 float FromBF16(uint16_t x) { return WidenBF16(x); }

@@ -30,6 +30,10 @@ uint16_t ToBF16(float x);
 float FromF16(uint16_t x);
 uint16_t ToF16(float x);
 
+// Arrays of bf16 or f16, in the same way.
+void Widen(DType from, const uint16_t* x, float* y, int64_t n);
+void Narrow(DType to, const float* x, uint16_t* y, int64_t n);
+
 }  // namespace millrace
 
 #endif  // MILLRACE_DIST_KERNELS_H_

@@ -35,6 +35,26 @@ TEST(Kernels, EveryF16WidensToItsValueAndComesBack) {
   }
 }
 
+TEST(Kernels, ArraysAreConvertedAsTheirElementsAre) {
+  std::vector<uint16_t> halves(65536 + 3), back(halves.size());
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<uint16_t>(i);
+  std::vector<float> wide(halves.size());
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    const bool bf16 = type == DType::kBF16;
+    const auto n = static_cast<int64_t>(halves.size());
+    Widen(type, halves.data(), wide.data(), n);
+    for (size_t i = 0; i < halves.size(); ++i) {
+      const float one = bf16 ? FromBF16(halves[i]) : FromF16(halves[i]);
+      ASSERT_EQ(std::memcmp(&one, &wide[i], sizeof(one)), 0) << i;
+      wide[i] *= 1.001f;  // between two halves
+    }
+    Narrow(type, wide.data(), back.data(), n);
+    for (size_t i = 0; i < halves.size(); ++i) {
+      ASSERT_EQ(back[i], bf16 ? ToBF16(wide[i]) : ToF16(wide[i])) << i;
+    }
+  }
+}
+
 TEST(Kernels, F16RoundsToNearestAndTiesToEven) {
   for (int i = 0; i < 0x7c00; ++i) {  // between every two neighbours, up to the step to infinity
     const double low = ValueOfF16(i), high = i == 0x7bff ? 65536 : ValueOfF16(i + 1);

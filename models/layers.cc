@@ -2,9 +2,11 @@
 
 #include <ATen/ops/_log_softmax.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/gelu_backward.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/native_layer_norm.h>
@@ -32,20 +34,26 @@ OptionalTensor Optional(const at::Tensor& t) {
   return t.defined() ? OptionalTensor(t) : std::nullopt;
 }
 
+at::Tensor Narrow(const at::Tensor& t, at::ScalarType type) { return t.to(type); }
+bool IsHalf(const at::Tensor& t) { return at::isReducedFloatingType(t.scalar_type()); }
+
 struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
                                const Variable& bias, double eps) {
-    auto [y, mean, rstd] = at::native_layer_norm(x, {x.size(-1)}, weight, bias, eps);
+    auto [y, mean, rstd] =
+        at::native_layer_norm(Wide(x), {x.size(-1)}, Wide(weight), Wide(bias), eps);
     ctx->save_for_backward({x, weight, bias, mean, rstd});
-    return {y, x};
+    return {Narrow(y, x.scalar_type()), x};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2];
-    auto [dx, dweight, dbias] = at::native_layer_norm_backward(
-        grads[0], x, {x.size(-1)}, saved[3], saved[4], weight, bias, {true, true, true});
-    if (grads[1].defined()) dx.add_(grads[1]);
-    return {dx, dweight, dbias, Variable()};
+    auto [dx, dweight, dbias] =
+        at::native_layer_norm_backward(Wide(grads[0]), Wide(x), {x.size(-1)}, saved[3], saved[4],
+                                       Wide(weight), Wide(bias), {true, true, true});
+    if (grads[1].defined()) dx.add_(Wide(grads[1]));
+    const at::ScalarType type = x.scalar_type();
+    return {Narrow(dx, type), Narrow(dweight, type), Narrow(dbias, type), Variable()};
   }
 };
 
@@ -56,32 +64,108 @@ struct QkvFunction : Function<QkvFunction> {
                                const OptionalTensor& v_bias) {
     ctx->save_for_backward({x, q_weight, k_weight, v_weight});
     ctx->saved_data["bias"] = q_bias.has_value();
-    return {Linear(x, q_weight, q_bias.value_or(Variable())),
-            Linear(x, k_weight, k_bias.value_or(Variable())),
-            Linear(x, v_weight, v_bias.value_or(Variable()))};
+    const at::Tensor wide = Wide(x);
+    const auto project = [&](const Variable& weight, const OptionalTensor& bias) {
+      const at::Tensor y = Linear(wide, Wide(weight), Wide(bias.value_or(Variable())));
+      return Narrow(y, x.scalar_type());
+    };
+    return {project(q_weight, q_bias), project(k_weight, k_bias), project(v_weight, v_bias)};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const bool bias = ctx->saved_data["bias"].toBool();
+    const at::ScalarType type = saved[0].scalar_type();
     variable_list result(7);
+    const at::Tensor x = Wide(saved[0]);
+    at::Tensor dx;
     for (int i = 0; i < 3; ++i) {
-      const at::Tensor& dy = grads[i];
+      const at::Tensor dy = Wide(grads[i]);
       if (i == 0) {
-        result[0] = at::mm(dy, saved[1]);
+        dx = at::mm(dy, Wide(saved[1]));
       } else {
-        result[0].addmm_(dy, saved[1 + i]);
+        dx.addmm_(dy, Wide(saved[1 + i]));
       }
-      result[1 + 2 * i] = at::mm(dy.t(), saved[0]);
-      if (bias) result[2 + 2 * i] = dy.sum(0);
+      result[1 + 2 * i] = Narrow(at::mm(dy.t(), x), type);
+      if (bias) result[2 + 2 * i] = Narrow(dy.sum(0), type);
       grads[i].reset();
     }
+    result[0] = Narrow(dx, type);
     return result;
+  }
+};
+
+// Linear of 16 bits: what is kept for backward stays in 16 bits.
+struct HalfLinearFunction : Function<HalfLinearFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
+                          const OptionalTensor& bias) {
+    ctx->save_for_backward({x, weight});
+    ctx->saved_data["bias"] = bias.has_value();
+    return Narrow(Linear(Wide(x), Wide(weight), Wide(bias.value_or(Variable()))), x.scalar_type());
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::ScalarType type = saved[0].scalar_type();
+    const at::Tensor dy = Wide(grads[0]);
+    variable_list result(3);
+    result[0] = Narrow(at::mm(dy, Wide(saved[1])), type);
+    result[1] = Narrow(at::mm(dy.t(), Wide(saved[0])), type);
+    if (ctx->saved_data["bias"].toBool()) result[2] = Narrow(dy.sum(0), type);
+    return result;
+  }
+};
+
+struct HalfGeluFunction : Function<HalfGeluFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& x) {
+    ctx->save_for_backward({x});
+    return Narrow(at::gelu(Wide(x)), x.scalar_type());
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor x = ctx->get_saved_variables()[0];
+    return {Narrow(at::gelu_backward(Wide(grads[0]), Wide(x)), x.scalar_type())};
+  }
+};
+
+// [B * N, H * d] -> [B, H, N, d], a view; and back, a copy where needed.
+at::Tensor SplitHeads(const at::Tensor& rows, int64_t batch, int64_t heads) {
+  return rows.view({batch, rows.size(0) / batch, heads, rows.size(1) / heads}).transpose(1, 2);
+}
+at::Tensor JoinHeads(const at::Tensor& x) {
+  return x.transpose(1, 2).reshape({x.size(0) * x.size(2), x.size(1) * x.size(3)});
+}
+
+// Softmax attention of 16 bits over rows of all heads.
+struct HalfAttentionFunction : Function<HalfAttentionFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& q, const Variable& k,
+                          const Variable& v, int64_t batch, int64_t heads) {
+    const auto wide = [&](const Variable& rows) { return SplitHeads(Wide(rows), batch, heads); };
+    auto [out, logsumexp] =
+        at::_scaled_dot_product_flash_attention_for_cpu(wide(q), wide(k), wide(v));
+    const at::Tensor context = Narrow(JoinHeads(out), q.scalar_type());
+    ctx->save_for_backward({q, k, v, context, logsumexp});
+    ctx->saved_data["batch"] = batch;
+    ctx->saved_data["heads"] = heads;
+    return context;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const int64_t batch = ctx->saved_data["batch"].toInt();
+    const int64_t heads = ctx->saved_data["heads"].toInt();
+    const at::ScalarType type = saved[0].scalar_type();
+    const auto wide = [&](const Variable& rows) { return SplitHeads(Wide(rows), batch, heads); };
+    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        wide(grads[0]), wide(saved[0]), wide(saved[1]), wide(saved[2]), wide(saved[3]), saved[4],
+        /*dropout_p=*/0.0, /*is_causal=*/false);
+    return {Narrow(JoinHeads(dq), type), Narrow(JoinHeads(dk), type), Narrow(JoinHeads(dv), type),
+            Variable(), Variable()};
   }
 };
 
 }  // namespace
 
+at::Tensor Wide(const at::Tensor& t) { return t.defined() && IsHalf(t) ? t.to(at::kFloat) : t; }
+
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (IsHalf(x)) return HalfLinearFunction::apply(x, weight, Optional(bias));
   if (!bias.defined()) return at::mm(x, weight.t());
   return at::addmm(bias, x, weight.t());
 }
@@ -93,7 +177,9 @@ at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Te
 
 Branch LayerNormBranch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        double eps) {
-  if (!c10::GradMode::is_enabled()) return {LayerNorm(x, weight, bias, eps), x};
+  if (!c10::GradMode::is_enabled()) {
+    return {Narrow(LayerNorm(Wide(x), Wide(weight), Wide(bias), eps), x.scalar_type()), x};
+  }
   variable_list out = LayerNormBranchFunction::apply(x, weight, bias, eps);
   return {std::move(out[0]), std::move(out[1])};
 }
@@ -111,13 +197,19 @@ std::array<at::Tensor, 3> ProjectQkv(const at::Tensor& x, const AttentionParams&
 at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t batch,
                          int64_t heads) {
   const int64_t width = p.q_weight.size(0);
-  const auto split = [&](const at::Tensor& rows) {  // [B * N, H * d] -> [B, H, N, d], a view
-    return rows.view({batch, rows.size(0) / batch, heads, width / heads}).transpose(1, 2);
-  };
+  if (IsHalf(x)) {
+    at::Tensor context;
+    {
+      const std::array<at::Tensor, 3> qkv = ProjectQkv(x, p);
+      context = HalfAttentionFunction::apply(qkv[0], qkv[1], qkv[2], batch, heads);
+    }
+    return Linear(context, p.o_weight, p.o_bias);
+  }
   at::Tensor context;
   {
     const std::array<at::Tensor, 3> qkv = ProjectQkv(x, p);
-    const at::Tensor q = split(qkv[0]), k = split(qkv[1]), v = split(qkv[2]);
+    const at::Tensor q = SplitHeads(qkv[0], batch, heads), k = SplitHeads(qkv[1], batch, heads),
+                     v = SplitHeads(qkv[2], batch, heads);
     // The dispatching function would choose another kernel on the meta device than on the CPU.
     if (q.is_cpu() || q.is_meta()) {
       context = std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(q, k, v));
@@ -132,7 +224,7 @@ at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t 
 at::Tensor Mlp(const at::Tensor& x, const at::Tensor& fc1_weight, const at::Tensor& fc1_bias,
                const at::Tensor& fc2_weight, const at::Tensor& fc2_bias) {
   at::Tensor h = Linear(x, fc1_weight, fc1_bias);
-  h = at::gelu(h);
+  h = IsHalf(h) ? HalfGeluFunction::apply(h) : at::gelu(h);
   return Linear(h, fc2_weight, fc2_bias);
 }
 

@@ -9,6 +9,11 @@
 //   at::Tensor h = layers::SelfAttention(branch.normed, attention, batch, heads);
 //   h.add_(branch.residual);                      // into the projection's own memory
 //
+// Parameters and activations may be bf16 or f16: that is how they are stored, between layers and for backward. Within
+// a layer the arithmetic is f32, in its scratch, and what leaves it is rounded once - as on hardware whose 16-bit
+// products have f32 sums. (The CPU's own 16-bit kernels are 20 to 70 times slower than this where the processor has no
+// 16-bit instructions, and keep layer norm's statistics in 16 bits.)
+//
 // They throw c10::Error as LibTorch does; models/stage_run.h and models/probe.h stop that.
 #ifndef MILLRACE_MODELS_LAYERS_H_
 #define MILLRACE_MODELS_LAYERS_H_
@@ -20,10 +25,14 @@
 
 namespace millrace::layers {
 
+// bf16 and f16 in f32; any other tensor itself. For the first and the last stage, whose layers
+// are f32 altogether.
+at::Tensor Wide(const at::Tensor& t);
+
 // x [rows, in] * weight^T [in, out] + bias [out].
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-// Over the last dimension of contiguous rows.
+// Over the last dimension of contiguous rows; f32.
 at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                      double eps);
 
@@ -54,6 +63,7 @@ at::Tensor Mlp(const at::Tensor& x, const at::Tensor& fc1_weight, const at::Tens
 // The convolution whose stride is its kernel: images [B, C, H, W], weight [out, C, p, p] -> rows
 // [B * (H/p) * (W/p), out]. Written as one copy into patch order and one matrix product, because
 // oneDNN's convolution takes scratch memory that no plan sees.
+// All f32.
 at::Tensor PatchEmbedding(const at::Tensor& images, const at::Tensor& weight,
                           const at::Tensor& bias);
 

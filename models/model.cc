@@ -53,6 +53,20 @@ std::vector<std::string> ModelRegistry::Names() const {
   return names;
 }
 
+void SetDType(DType dtype, ModelDef* model) {
+  const auto set = [dtype](std::vector<TensorSpec>* tensors) {
+    for (TensorSpec& t : *tensors) {
+      if (t.dtype == DType::kF32) t.dtype = dtype;
+    }
+  };
+  for (size_t i = 0; i < model->stages.size(); ++i) {
+    StageDef& stage = model->stages[i];
+    for (ParamSpec& p : stage.params) p.dtype = dtype;
+    if (i > 0) set(&stage.inputs);
+    if (i + 1 < model->stages.size()) set(&stage.outputs);
+  }
+}
+
 absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
                                     int64_t micro_batch) {
   const ModelRegistry& registry = ModelRegistry::Global();

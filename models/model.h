@@ -88,6 +88,10 @@ class ModelRegistry {
 // is asked for) and builds. All mistakes are reported at once, with the nearest known name.
 absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args, int64_t micro_batch);
 
+// Makes a model of f32 one whose parameters and boundary tensors between stages have another element type; images,
+// the loss and the logits stay f32. Its stages must be functions of any such type, as those made of models/layers.h.
+void SetDType(DType dtype, ModelDef* model);
+
 #define REGISTER_MODEL(name, doc, ...) REGISTER_MODEL_IMPL_(__COUNTER__, name, doc, __VA_ARGS__)
 #define REGISTER_MODEL_IMPL_(counter, name, doc, ...) \
   REGISTER_MODEL_IMPL2_(counter, name, doc, __VA_ARGS__)

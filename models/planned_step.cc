@@ -65,10 +65,12 @@ bool GuardedBlock::intact() const {
 
 absl::StatusOr<std::unique_ptr<PlannedStep>> PlannedStep::Create(absl::string_view model,
                                                                  const Attrs& args,
-                                                                 int64_t micro_batch, int threads) {
+                                                                 int64_t micro_batch, int threads,
+                                                                 DType dtype) {
   InstallAllocators();
   std::unique_ptr<PlannedStep> step(new PlannedStep);
   ASSIGN_OR_RETURN(step->model_, BuildModel(model, args, micro_batch));
+  SetDType(dtype, &step->model_);
   ASSIGN_OR_RETURN(step->spec_, Probe(step->model_, {.threads = threads}));
   step->Allocate();
   return step;
@@ -90,8 +92,9 @@ void PlannedStep::Allocate() {
     Tensors params;
     StageBlocks b;
     for (const ParamSpec& p : s.params) {
-      params.push_back(EmptyTensor(p, at::kCPU));
-      FillParam(p, /*seed=*/1, 0, p.numel(), params.back().data_ptr<float>());
+      at::Tensor value = at::empty(p.shape, at::kFloat);
+      FillParam(p, /*seed=*/1, 0, p.numel(), value.data_ptr<float>());
+      params.push_back(value.to(ToScalarType(p.dtype)));
       b.param_grads.emplace_back(p.numel() * SizeOf(p.dtype));
       b.param_grad_tensors.push_back(View(b.param_grads.back(), p));
     }

@@ -46,7 +46,8 @@ class PlannedStep {
  public:
   static absl::StatusOr<std::unique_ptr<PlannedStep>> Create(absl::string_view model,
                                                              const Attrs& args, int64_t micro_batch,
-                                                             int threads);
+                                                             int threads,
+                                                             DType dtype = DType::kF32);
   absl::StatusOr<StepResult> RunPlain();
   absl::StatusOr<StepResult> RunPlanned();
   // Forward only, without saving: {loss, logits}.

@@ -131,10 +131,12 @@ StageDef Embeddings(const VitConfig& c, int64_t batch, TensorSpec images, Tensor
     const at::Tensor& cls = p.Next();
     const at::Tensor& positions = p.Next();
     const at::Tensor& weight = p.Next();
-    at::Tensor patches = layers::PatchEmbedding(inputs.at(0), weight, p.Next());
+    // In f32 whatever the parameters are: images come in f32, and only the sum is worth rounding.
+    at::Tensor patches =
+        layers::PatchEmbedding(inputs.at(0), layers::Wide(weight), layers::Wide(p.Next()));
     patches = patches.view({batch, c.tokens() - 1, c.hidden});
-    at::Tensor x = at::cat({cls.expand({batch, 1, c.hidden}), patches}, 1);
-    return {x.add_(positions)};
+    at::Tensor x = at::cat({layers::Wide(cls).expand({batch, 1, c.hidden}), patches}, 1);
+    return {x.add_(layers::Wide(positions)).to(cls.scalar_type())};
   };
   return s;
 }
@@ -193,9 +195,11 @@ StageDef Head(const VitConfig& c, int64_t batch, const TensorSpec& hidden) {
     ParamReader p(params);
     const at::Tensor &norm_weight = p.Next(), &norm_bias = p.Next();
     const at::Tensor &weight = p.Next(), &bias = p.Next();
-    const at::Tensor cls = inputs.at(0).select(1, 0).contiguous();
-    at::Tensor logits =
-        layers::Linear(layers::LayerNorm(cls, norm_weight, norm_bias, c.eps), weight, bias);
+    // In f32 whatever the parameters are: small, and the loss is f32.
+    const at::Tensor cls = layers::Wide(inputs.at(0).select(1, 0).contiguous());
+    at::Tensor logits = layers::Linear(
+        layers::LayerNorm(cls, layers::Wide(norm_weight), layers::Wide(norm_bias), c.eps),
+        layers::Wide(weight), layers::Wide(bias));
     at::Tensor loss = layers::CrossEntropy(logits, inputs.at(1), c.label_smoothing);
     return {std::move(loss), std::move(logits)};
   };

@@ -211,5 +211,38 @@ TEST(Vit, MistakesBecomeAStatusThatNamesTheStage) {
   EXPECT_FALSE(StageBackward(StageTape(), {}, 1).ok());
 }
 
+// The same numbers, up to the rounding of what is stored: 8 bits of significand in bf16, 11 in f16.
+TEST(Vit, SixteenBitsAgreeWithF32WithinTheirRounding) {
+  const Tiny tiny;
+  const auto in = [&](DType dtype) {
+    ModelDef model = tiny.model;
+    SetDType(dtype, &model);
+    std::vector<Tensors> params;
+    for (const Tensors& stage : tiny.params) {
+      params.emplace_back();
+      for (const at::Tensor& p : stage) params.back().push_back(p.to(ToScalarType(dtype)));
+    }
+    return RunStages(model, params, tiny.images.to(at::kFloat), tiny.labels, {});
+  };
+  const Result exact = in(DType::kF32);
+  for (const auto& [dtype, ulp] : {std::pair{DType::kBF16, 0x1p-8}, {DType::kF16, 0x1p-11}}) {
+    const Result r = in(dtype);
+    ASSERT_EQ(r.outputs.size(), exact.outputs.size());
+    EXPECT_EQ(r.outputs.back()[0].scalar_type(), at::kFloat);
+    EXPECT_NEAR(r.outputs.back()[0].item<float>(), exact.outputs.back()[0].item<float>(), 4 * ulp);
+    double off = 0;
+    for (size_t s = 0; s < r.param_grads.size(); ++s) {
+      for (size_t k = 0; k < r.param_grads[s].size(); ++k) {
+        const at::Tensor &got = r.param_grads[s][k], &want = exact.param_grads[s][k];
+        ASSERT_EQ(got.scalar_type(), ToScalarType(dtype));
+        const double size = want.abs().max().item<float>();
+        off = std::max(off, (got.to(at::kFloat) - want).abs().max().item<float>() / (size + 1e-3));
+      }
+    }
+    EXPECT_LT(off, 24 * ulp) << Name(dtype);
+    EXPECT_GT(off, 0.2 * ulp) << Name(dtype) << ": computed in f32 throughout?";
+  }
+}
+
 }  // namespace
 }  // namespace millrace

@@ -5,6 +5,7 @@
 //   node { name: "relu_grad" op: "relu_grad" input: "da" input: "a" output: "dh" }       # dh = da where a > 0, else 0
 //   node { name: "unscale" op: "scale" input: "dw" output: "dw1" attr { name: "factor" f: 0.125 } }
 //   node { name: "to_bf16" op: "cast" input: "dw1" output: "dw16" attr { name: "to" s: "bf16" } }
+#include <algorithm>
 #include <cstdint>
 
 #include "dist/kernels.h"
@@ -103,23 +104,25 @@ class Cast final : public Kernel {
         from_(a.input(0).dtype),
         to_(a.output(0).dtype) {}
   absl::Status Run(const StepContext&) override {
-    for (int64_t i = 0; i < n_; ++i) Put(i, Get(i));
+    float block[kBlock];
+    for (int64_t i = 0; i < n_; i += kBlock) {
+      const int64_t n = std::min(kBlock, n_ - i);
+      const float* wide = from_ == DType::kF32 ? reinterpret_cast<const float*>(x_) + i : block;
+      float* out = to_ == DType::kF32 ? reinterpret_cast<float*>(y_) + i : block;
+      if (from_ == DType::kF32 && to_ == DType::kF32) {
+        std::copy(wide, wide + n, out);
+      } else if (from_ == DType::kF32) {
+        Narrow(to_, wide, reinterpret_cast<uint16_t*>(y_) + i, n);
+      } else {
+        Widen(from_, reinterpret_cast<const uint16_t*>(x_) + i, out, n);
+        if (to_ != DType::kF32) Narrow(to_, out, reinterpret_cast<uint16_t*>(y_) + i, n);
+      }
+    }
     return absl::OkStatus();
   }
 
  private:
-  float Get(int64_t i) const {
-    if (from_ == DType::kF32) return reinterpret_cast<const float*>(x_)[i];
-    const uint16_t half = reinterpret_cast<const uint16_t*>(x_)[i];
-    return from_ == DType::kBF16 ? FromBF16(half) : FromF16(half);
-  }
-  void Put(int64_t i, float x) {
-    if (to_ == DType::kF32) {
-      reinterpret_cast<float*>(y_)[i] = x;
-    } else {
-      reinterpret_cast<uint16_t*>(y_)[i] = to_ == DType::kBF16 ? ToBF16(x) : ToF16(x);
-    }
-  }
+  static constexpr int64_t kBlock = 1024;
   const char* const x_;
   char* const y_;
   const int64_t n_;

@@ -48,7 +48,7 @@ struct OptimizerSettings {
 // What changes from step to step; StepContext::user points to it.
 struct StepScalars {
   double lr = 0;
-  int64_t update = 1;  // 1 for the first optimizer step (bias correction)
+  int64_t update = 1;  // 1 for the first optimizer step (bias correction); skipped steps are none
 };
 
 // What all kernels of one rank share.

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,13 @@
 #include "models/stage_run.h"
 
 namespace millrace {
+
+// A parameter whose gradient is not finite.
+struct Overflow {
+  std::string parameter;  // "": none
+  int64_t micro_batch = 0;
+  int stage = 0;
+};
 
 class ModelRuntime {
  public:
@@ -40,6 +48,13 @@ class ModelRuntime {
   // Forgets all tapes: after a step that failed between forward and backward.
   void Reset() { tapes_.clear(); }
 
+  // The first parameter, in the order of backward, whose gradient was not finite since ForgetOverflow.
+  void NoteOverflow(Overflow overflow) {
+    if (overflow_.parameter.empty()) overflow_ = std::move(overflow);
+  }
+  const Overflow& overflow() const { return overflow_; }
+  void ForgetOverflow() { overflow_ = {}; }
+
   // Allocations that did not follow the plan, and the most bytes that they held at one time. Both are 0 when
   // the probe saw what runs; the bytes count as device memory in peak_bytes_measured.
   void CountUnplanned(int64_t mismatches, int64_t bytes) {
@@ -55,6 +70,7 @@ class ModelRuntime {
   std::map<int, Tensors> params_;
   std::map<std::pair<int, int64_t>, StageTape> tapes_;
   int64_t mismatches_ = 0, unplanned_bytes_ = 0;
+  Overflow overflow_;
 };
 
 }  // namespace millrace

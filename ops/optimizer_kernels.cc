@@ -222,6 +222,12 @@ float ClipFactor(float norm, double max_norm) {
   return std::min(1.0f, static_cast<float>(max_norm) / (norm + 1e-6f));
 }
 
+float UnscaleClipFactor(float scaled_norm, double scale, double max_norm) {
+  const auto back = static_cast<float>(1 / scale);
+  if (!std::isfinite(scaled_norm)) return scaled_norm - scaled_norm;
+  return max_norm > 0 ? back * ClipFactor(scaled_norm * back, max_norm) : back;
+}
+
 MILLRACE_CLONES void AddInPlace(float* __restrict total, const float* __restrict addend,
                                 int64_t n) {
   for (int64_t i = 0; i < n; ++i) total[i] += addend[i];

@@ -84,6 +84,10 @@ absl::Status LambApply(float* p, const float* m, const float* v, int64_t n, floa
 // (torch.nn.utils.clip_grad_norm_). Not finite when the norm is not, so that it cannot pass unseen.
 float ClipFactor(float norm, double max_norm);
 
+// What gradients that carry a loss scale are multiplied by: brought back, then clipped as above (max_norm 0: not
+// clipped). `scaled_norm` is theirs as they are. The scale is a power of two, so dividing by it is exact.
+float UnscaleClipFactor(float scaled_norm, double scale, double max_norm);
+
 // total[i] += addend[i]
 void AddInPlace(float* total, const float* addend, int64_t n);
 

@@ -5,11 +5,16 @@
 //          input: "exp_avg/bucket_0" input: "exp_avg_sq/bucket_0" input: "clip_coefficient"
 //          output: "param/bucket_0'" output: "exp_avg/bucket_0'" output: "exp_avg_sq/bucket_0'" }
 //
+// Parameters of 16 bits: "param" is the f32 master, and the last output gets the new parameters rounded, in the same
+// pass. Gradients may be 16 bits wide. A clip_coefficient that found an overflow makes every update leave all as it
+// is, bit for bit.
+//
 // Weight decay is left out for parameters that ask for it (ParamSpec::weight_decay), so the bucket is walked in
 // runs of equal setting. Padding between parameters holds zeros and stays zero.
 #include <algorithm>
 #include <cstdint>
 
+#include "dist/kernels.h"
 #include "graph/base/status.h"
 #include "ops/kernel_registry.h"
 #include "ops/optimizer_kernels.h"
@@ -44,15 +49,53 @@ std::vector<DecayRun> DecayRuns(const KernelArgs& args, const Value& value) {
   return runs;
 }
 
+// What both rules read and write beside their states.
+class Update {
+ public:
+  // `coefficient`: the input that is it; -1: none.
+  Update(const KernelArgs& args, int coefficient)
+      : runs_(DecayRuns(args, args.input(0))),
+        p_(args.In<float>(0)),
+        g_(args.In<char>(1)),
+        grad_(args.input(1).dtype) {
+    if (coefficient >= 0) {
+      coefficient_ = args.In<float>(coefficient);
+      may_skip_ = args.input(coefficient).numel() > 2;
+    }
+    const Value& last = args.output(args.outputs() - 1);
+    if (last.dtype == DType::kF32) return;
+    copy_ = args.Out<char>(args.outputs() - 1);
+    copy_type_ = last.dtype;
+  }
+
+  bool skips() const { return may_skip_ && coefficient_[2] != 0; }
+  float grad_scale() const { return coefficient_ != nullptr ? coefficient_[0] : 1.0f; }
+  const std::vector<DecayRun>& runs() const { return runs_; }
+  float* param(const DecayRun& run) const { return p_ + run.begin; }
+  const void* grad(const DecayRun& run) const { return g_ + run.begin * SizeOf(grad_); }
+  UpdateOptions options(const DecayRun& run) const {
+    UpdateOptions o;
+    o.grad = grad_;
+    if (copy_ != nullptr) o.copy = copy_ + run.begin * SizeOf(copy_type_);
+    o.copy_type = copy_type_;
+    return o;
+  }
+
+ private:
+  const std::vector<DecayRun> runs_;
+  float* const p_;
+  const char* const g_;
+  const DType grad_;
+  const float* coefficient_ = nullptr;
+  bool may_skip_ = false;
+  char* copy_ = nullptr;
+  DType copy_type_ = DType::kBF16;
+};
+
 class AdamKernel final : public Kernel {
  public:
   AdamKernel(const KernelArgs& args, bool decoupled)
-      : runs_(DecayRuns(args, args.input(0))),
-        p_(args.In<float>(0)),
-        g_(args.In<float>(1)),
-        m_(args.In<float>(2)),
-        v_(args.In<float>(3)),
-        coefficient_(args.inputs() > 4 ? args.In<float>(4) : nullptr) {
+      : update_(args, args.inputs() > 4 ? 4 : -1), m_(args.In<float>(2)), v_(args.In<float>(3)) {
     const OptimizerSettings& o = args.rank.optimizer;
     scalars_.beta1 = FloatAttr(args.node(), "beta1", o.beta1);
     scalars_.beta2 = FloatAttr(args.node(), "beta2", o.beta2);
@@ -62,65 +105,67 @@ class AdamKernel final : public Kernel {
     delay_ = IntAttr(args.node(), "delay", 0);
   }
   absl::Status Run(const StepContext& context) override {
+    if (update_.skips()) return absl::OkStatus();
     const auto& step = *static_cast<const StepScalars*>(context.user);
     if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
     AdamScalars s = scalars_;
     s.lr = step.lr;
     s.step = step.update - delay_;
-    s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
-    for (const DecayRun& run : runs_) {
+    s.grad_scale = update_.grad_scale();
+    for (const DecayRun& run : update_.runs()) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
-      AdamUpdate(p_ + run.begin, g_ + run.begin, m_ + run.begin, v_ + run.begin, run.count, s);
+      RETURN_IF_ERROR(AdamUpdate(update_.param(run), update_.grad(run), m_ + run.begin,
+                                 v_ + run.begin, run.count, s, update_.options(run)));
     }
     return absl::OkStatus();
   }
 
  private:
-  const std::vector<DecayRun> runs_;
-  float *const p_, *const g_, *const m_, *const v_;
-  const float* const coefficient_;
+  const Update update_;
+  float *const m_, *const v_;
   AdamScalars scalars_;
   int64_t delay_ = 0;  // steps from a gradient to its update
 };
 
 class SgdKernel final : public Kernel {
  public:
-  explicit SgdKernel(const KernelArgs& args)
-      : runs_(DecayRuns(args, args.input(0))), p_(args.In<float>(0)), g_(args.In<float>(1)) {
+  explicit SgdKernel(const KernelArgs& args) : update_(args, CoefficientPort(args)) {
     const OptimizerSettings& o = args.rank.optimizer;
     scalars_.momentum = FloatAttr(args.node(), "momentum", o.momentum);
     scalars_.weight_decay = FloatAttr(args.node(), "weight_decay", o.weight_decay);
     scalars_.nesterov = o.nesterov;
     delay_ = IntAttr(args.node(), "delay", 0);
-    // Inputs after the gradient: the momentum buffer, the clip coefficient; each may be absent.
-    for (int i = 2; i < args.inputs(); ++i) {
-      if (args.input(i).numel() == args.input(0).numel() && buffer_ == nullptr &&
-          scalars_.momentum != 0) {
-        buffer_ = args.In<float>(i);
-      } else {
-        coefficient_ = args.In<float>(i);
-      }
-    }
+    if (HasMomentum(args)) buffer_ = args.In<float>(2);
   }
   absl::Status Run(const StepContext& context) override {
+    if (update_.skips()) return absl::OkStatus();
     const auto& step = *static_cast<const StepScalars*>(context.user);
     if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
     SgdScalars s = scalars_;
     s.lr = step.lr;
-    s.grad_scale = coefficient_ != nullptr ? *coefficient_ : 1.0f;
-    for (const DecayRun& run : runs_) {
+    s.grad_scale = update_.grad_scale();
+    for (const DecayRun& run : update_.runs()) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
-      SgdUpdate(p_ + run.begin, g_ + run.begin, buffer_ != nullptr ? buffer_ + run.begin : nullptr,
-                run.count, s);
+      RETURN_IF_ERROR(SgdUpdate(update_.param(run), update_.grad(run),
+                                buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s,
+                                update_.options(run)));
     }
     return absl::OkStatus();
   }
 
  private:
-  const std::vector<DecayRun> runs_;
-  float *const p_, *const g_;
+  // Inputs after the gradient: the momentum buffer, the clip coefficient; each may be absent. A momentum is written,
+  // too, in the parameter's type, which a copy is not.
+  static bool HasMomentum(const KernelArgs& args) {
+    return args.outputs() > 1 && args.output(1).dtype == DType::kF32;
+  }
+  static int CoefficientPort(const KernelArgs& args) {
+    const int port = HasMomentum(args) ? 3 : 2;
+    return port < args.inputs() ? port : -1;
+  }
+
+  const Update update_;
   float* buffer_ = nullptr;
-  const float* coefficient_ = nullptr;
   SgdScalars scalars_;
   int64_t delay_ = 0;
 };
@@ -128,15 +173,23 @@ class SgdKernel final : public Kernel {
 class Accumulate final : public Kernel {
  public:
   explicit Accumulate(const KernelArgs& args)
-      : total_(args.In<float>(0)), addend_(args.In<float>(1)), n_(args.input(0).numel()) {}
+      : total_(args.In<void>(0)),
+        addend_(args.In<void>(1)),
+        n_(args.input(0).numel()),
+        dtype_(args.input(0).dtype) {}
   absl::Status Run(const StepContext&) override {
-    AddInPlace(total_, addend_, n_);
+    if (dtype_ == DType::kF32) {
+      AddInPlace(static_cast<float*>(total_), static_cast<const float*>(addend_), n_);
+    } else {  // 16 bits: added in f32, rounded once
+      ReduceInRankOrder(dtype_, ReduceOp::kSum, {total_, addend_}, {total_}, n_, Store::kCached);
+    }
     return absl::OkStatus();
   }
 
  private:
-  float *const total_, *const addend_;
+  void *const total_, *const addend_;
   const int64_t n_;
+  const DType dtype_;
 };
 
 REGISTER_KERNEL(adamw, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {

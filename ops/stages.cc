@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "graph/base/loss_scale.h"
 #include "graph/base/status.h"
 #include "models/allocator.h"
 #include "ops/kernel_registry.h"
@@ -34,6 +35,7 @@ struct StagePorts {
   std::vector<void*> grad_output_data;
   std::vector<void*> outputs;      // forward: outputs; backward: gradients of the inputs
   std::vector<void*> param_grads;  // backward only, one per parameter
+  const LossScaleState* loss_scale = nullptr;  // backward of the last stage, where there is one
   std::vector<std::pair<char*, int64_t>>
       gaps;  // backward: bytes of its gradient slices between parameters
   void* saved = nullptr;
@@ -85,6 +87,8 @@ absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
       PlaceParams(a, v, p.stage, &p.params);
     } else if (KindOf(a, v) == BufferKind::kSaved) {
       p.saved = a.In<void>(i);
+    } else if (KindOf(a, v) == BufferKind::kOptimizerState) {
+      p.loss_scale = a.In<LossScaleState>(i);
     } else if (p.inputs.size() < boundary) {
       p.inputs.push_back(&v);
       p.input_data.push_back(a.In<void>(i));
@@ -127,6 +131,15 @@ void PutAt(const at::Tensor& t, void* place, const TensorSpec& spec) {
   }
   if (t.data_ptr() == place && t.is_contiguous()) return;
   AsTensor(place, spec.dtype, spec.shape).copy_(t);
+}
+
+// Of 16-bit floats: the exponent's bits are not all set.
+bool AllFinite(DType dtype, const void* data, int64_t n) {
+  const uint16_t exponent = dtype == DType::kF16 ? 0x7c00 : 0x7f80;
+  const auto* x = static_cast<const uint16_t*>(data);
+  bool infinite = false;
+  for (int64_t i = 0; i < n; ++i) infinite |= (x[i] & exponent) == exponent;
+  return !infinite;
 }
 
 TensorSpec SpecOf(const ParamSpec& p) { return {p.name, p.dtype, p.shape}; }
@@ -191,8 +204,9 @@ class Forward final : public StageKernel {
 
 class Backward final : public StageKernel {
  public:
-  Backward(ModelRuntime* model, StagePorts ports, double scale)
-      : StageKernel(model, std::move(ports)), scale_(scale) {
+  // may_overflow: the step has a loss scale, so it asks which gradient was first.
+  Backward(ModelRuntime* model, StagePorts ports, double scale, bool may_overflow)
+      : StageKernel(model, std::move(ports)), scale_(scale), may_overflow_(may_overflow) {
     for (size_t i = 0; i < ports_.grad_outputs.size(); ++i) {
       grad_outputs_.push_back(AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i]));
     }
@@ -216,8 +230,8 @@ class Backward final : public StageKernel {
     memory.input_grads = ports_.outputs;
     memory.param_grads = ports_.param_grads;
     ReplayScope replay(spec().backward, memory);
-    absl::StatusOr<StageGradients> gradients =
-        StageBackward(std::move(tape), grad_outputs_, scale_);
+    const double scale = ports_.loss_scale != nullptr ? scale_ * ports_.loss_scale->scale : scale_;
+    absl::StatusOr<StageGradients> gradients = StageBackward(std::move(tape), grad_outputs_, scale);
     RETURN_IF_ERROR(gradients);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
       PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i]);
@@ -227,11 +241,17 @@ class Backward final : public StageKernel {
     }
     *gradients = StageGradients();
     for (const auto& [begin, bytes] : ports_.gaps) std::memset(begin, 0, bytes);
+    for (size_t i = ports_.param_grads.size(); i-- > 0 && may_overflow_;) {
+      const ParamSpec& p = spec().params[i];
+      if (SizeOf(p.dtype) != 2 || AllFinite(p.dtype, ports_.param_grads[i], p.numel())) continue;
+      model_.NoteOverflow({p.name, ports_.micro_batch, ports_.stage});
+    }
     Count(replay, spec().backward);
     return absl::OkStatus();
   }
 
   const double scale_;
+  const bool may_overflow_;
   Tensors grad_outputs_;
 };
 
@@ -249,7 +269,8 @@ REGISTER_KERNEL(recompute, [](const KernelArgs& a) -> absl::StatusOr<std::unique
 REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));
   return std::make_unique<Backward>(a.rank.model, std::move(ports),
-                                    FloatAttr(a.node(), "scale", 1.0));
+                                    FloatAttr(a.node(), "scale", 1.0),
+                                    a.plan.graph.FindNode("update_loss_scale") >= 0);
 });
 
 }  // namespace

@@ -106,6 +106,10 @@ void GoldenOutputs::Put(const std::string& name, std::vector<int64_t> shape, con
   PutBytes(name, DType::kF32, std::move(shape), data);
 }
 
+void GoldenOutputs::Put(const std::string& name, std::vector<int64_t> shape, const int64_t* data) {
+  PutBytes(name, DType::kI64, std::move(shape), data);
+}
+
 void GoldenOutputs::Put(const std::string& name, std::vector<int64_t> shape, const double* data) {
   PutBytes(name, DType::kF64, std::move(shape), data);
 }

@@ -54,9 +54,10 @@ class GoldenOutputs {
     std::vector<uint8_t> bytes;
   };
 
-  // Copies. The type written is the type given: float for results, double for traces.
+  // Copies. The type written is the type given: float for results, double and integers for traces.
   void Put(const std::string& name, std::vector<int64_t> shape, const float* data);
   void Put(const std::string& name, std::vector<int64_t> shape, const double* data);
+  void Put(const std::string& name, std::vector<int64_t> shape, const int64_t* data);
   const Tensor* Find(const std::string& name) const;  // nullptr when absent
 
  private:

@@ -1,6 +1,5 @@
-// Kind unscale_clip: gradients that carry a loss scale S, brought back and clipped in one multiplication as
-// DeepSpeed's ZeRO does: g / (S * max(1, (norm / S + 1e-6) / clip)), norm being that of the scaled gradients.
-#include <algorithm>
+// Kind unscale_clip: gradients that carry a loss scale S, brought back and clipped in one multiplication, against
+// DeepSpeed's ZeRO: g / (S * max(1, (norm / S + 1e-6) / clip)), norm being that of the scaled gradients.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "graph/base/status.h"
 #include "ops/exact_norm.h"
+#include "ops/optimizer_kernels.h"
 #include "tests/golden_case.h"
 
 namespace millrace {
@@ -28,9 +28,8 @@ absl::StatusOr<GoldenOutputs> UnscaleClip(const GoldenCase& c) {
   GoldenOutputs outputs;
   std::vector<double> combined;
   for (const double clip : clips) {
-    const double over = clip > 0 ? (norm / scale + 1e-6) / clip : 1;
-    combined.push_back(scale * std::max(1.0, over));
-    const float factor = static_cast<float>(1 / combined.back());
+    const float factor = UnscaleClipFactor(static_cast<float>(norm), scale, clip);
+    combined.push_back(1 / static_cast<double>(factor));
     std::vector<float> clipped(grad.begin(), grad.end());
     for (float& g : clipped) g *= factor;
     outputs.Put(absl::StrCat("output.grad_clip_", absl::StrFormat("%g", clip)), {n},

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "graph/base/loss_scale.h"
 #include "graph/ir/op_contract.h"
 
 namespace millrace {
@@ -114,12 +115,17 @@ absl::Status SetNormOutput(InferContext& c) {
   return absl::OkStatus();
 }
 
+absl::Status CheckNorm(const Value& v) {
+  if (v.dtype != DType::kI64 || v.numel() == 0 || v.numel() % kNormWords != 0) {
+    return Invalid("reads '", v.name, "', ", Name(v.dtype), " ", ShapeText(v),
+                   ", expected i64 with a multiple of ", kNormWords, " elements");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckNormInputs(const InferContext& c) {
   for (const Value* v : c.inputs) {
-    if (v->dtype != DType::kI64 || v->numel() == 0 || v->numel() % kNormWords != 0) {
-      return Invalid("reads '", v->name, "', ", Name(v->dtype), " ", ShapeText(*v),
-                     ", expected i64 with a multiple of ", kNormWords, " elements");
-    }
+    if (absl::Status s = CheckNorm(*v); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -134,17 +140,46 @@ absl::Status InferNormSum(InferContext& c) {
   return SetNormOutput(c);
 }
 
+absl::Status CheckLossScale(const Value& v) {
+  if (v.dtype == DType::kF64 && v.numel() == kLossScaleWords) return absl::OkStatus();
+  return Invalid("reads loss scale '", v.name, "', ", Name(v.dtype), " ", ShapeText(v),
+                 ", expected f64 [", kLossScaleWords, "]");
+}
+
 absl::Status InferClip(InferContext& c) {
-  if (absl::Status s = CheckNormInputs(c); !s.ok()) return s;
-  if (!(FloatAttr(*c.node, "max_norm", 0) > 0))
+  if (absl::Status s = CheckNorm(*c.inputs[0]); !s.ok()) return s;
+  const double max_norm = FloatAttr(*c.node, "max_norm", 0);
+  const bool scaled = c.inputs.size() > 1;
+  if (scaled) {
+    if (absl::Status s = CheckLossScale(*c.inputs[1]); !s.ok()) return s;
+    if (!(max_norm >= 0)) return Invalid("has max_norm < 0, expected 0 (no clipping) or more");
+  } else if (!(max_norm > 0)) {
     return Invalid("has max_norm <= 0, expected more than 0");
+  }
   c.outputs[0].dtype = DType::kF32;
-  c.outputs[0].shape = {2};
+  c.outputs[0].shape = {scaled ? 3 : 2};
   return absl::OkStatus();
 }
 
+absl::Status InferUpdateLossScale(InferContext& c) {
+  if (c.inputs[0]->dtype != DType::kF32 || c.inputs[0]->numel() != 3) {
+    return Invalid("reads '", c.inputs[0]->name, "', ", Name(c.inputs[0]->dtype), " ",
+                   ShapeText(*c.inputs[0]),
+                   ", expected the f32 [3] of a clip_coefficient that reads the loss scale");
+  }
+  if (absl::Status s = CheckLossScale(*c.inputs[1]); !s.ok()) return s;
+  c.outputs[0].CopyTypeFrom(*c.inputs[1]);
+  return absl::OkStatus();
+}
+
+// Whether an update writes, last, a 16-bit copy of its new parameters.
+bool HasCopy(const InferContext& c) {
+  const DType last = c.outputs.back().dtype;
+  return c.outputs.size() > 1 && (last == DType::kBF16 || last == DType::kF16);
+}
+
 // param, grad, `states` values of the parameter's size, then perhaps the clip coefficient. The new
-// parameter and states look like the old ones.
+// parameter and states look like the old ones, a copy of the parameter at the end too but for its type.
 absl::Status InferOptimizer(InferContext& c, size_t states) {
   const Value& param = *c.inputs[0];
   const Value& grad = *c.inputs[1];
@@ -152,21 +187,44 @@ absl::Status InferOptimizer(InferContext& c, size_t states) {
   for (size_t i = 1; i < 2 + states; ++i) {
     if (absl::Status s = SameNumel(param, *c.inputs[i]); !s.ok()) return s;
   }
-  if (c.inputs.size() > 2 + states && c.inputs[2 + states]->numel() != 2) {
+  for (size_t i : {size_t{0}, size_t{2}, size_t{3}}) {
+    if (i < (i == 0 ? 1 : 2 + states) && c.inputs[i]->dtype != DType::kF32) {
+      return Invalid("updates '", c.inputs[i]->name, "', which is ", Name(c.inputs[i]->dtype),
+                     ", expected f32; of parameters in 16 bits an f32 master is updated, and the "
+                     "parameter is the last output");
+    }
+  }
+  if (grad.dtype != DType::kF32 && grad.dtype != DType::kBF16 && grad.dtype != DType::kF16) {
+    return Invalid("reads gradient '", grad.name, "', which is ", Name(grad.dtype),
+                   ", expected f32, bf16 or f16");
+  }
+  if (c.inputs.size() > 2 + states && c.inputs[2 + states]->numel() != 2 &&
+      c.inputs[2 + states]->numel() != 3) {
     const Value& v = *c.inputs[2 + states];
     return Invalid("reads clip coefficient '", v.name, "' of shape ", ShapeText(v),
-                   ", expected [2]");
+                   ", expected [2], or [3] of one that reads the loss scale");
+  }
+  if (HasCopy(c)) {
+    const DType narrow = c.outputs.back().dtype;
+    c.outputs.back().CopyTypeFrom(param);
+    c.outputs.back().dtype = narrow;
   }
   c.outputs[0].CopyTypeFrom(param);
   for (size_t i = 0; i < states; ++i) c.outputs[1 + i].CopyTypeFrom(*c.inputs[2 + i]);
   return absl::OkStatus();
 }
 
-absl::Status InferAdam(InferContext& c) { return InferOptimizer(c, 2); }
+absl::Status InferAdam(InferContext& c) {
+  if (c.outputs.size() > 3 && !HasCopy(c)) {
+    return Invalid("writes '", c.outputs[3].name, "', which is ", Name(c.outputs[3].dtype),
+                   ", expected bf16 or f16: a copy of the new parameters");
+  }
+  return InferOptimizer(c, 2);
+}
 
 // Momentum is a state that is also written; without it there is one output only.
 absl::Status InferSgd(InferContext& c) {
-  const size_t states = c.outputs.size() > 1 ? 1 : 0;
+  const size_t states = c.outputs.size() > (HasCopy(c) ? 2 : 1) ? 1 : 0;
   if (c.inputs.size() > 3 && states == 0) {
     return Invalid("reads momentum '", c.inputs[2]->name, "' but does not write the new one");
   }
@@ -195,6 +253,9 @@ constexpr char kStageDoc[] = "index of the model's stage";
 constexpr char kMicroBatchDoc[] = "index of the micro-batch within the step";
 constexpr char kDelayDoc[] =
     "steps between the batch whose gradient is used and this update; the verifier checks it";
+constexpr char kCoefficientDoc[] =
+    "f32 [2] or [3] of clip_coefficient: the gradient's factor; [3] may skip the update";
+constexpr char kCopyDoc[] = "bf16 or f16: the new parameters, rounded to nearest";
 constexpr char kBucketDoc[] = "flat bucket that is updated; -1 when the parameter is no bucket";
 
 REGISTER_OP_CONTRACT(load_batch,
@@ -232,10 +293,11 @@ REGISTER_OP_CONTRACT(
 REGISTER_OP_CONTRACT(
     backward,
     OpContract("backward", "Gradients of one stage, from what its forward (or recompute) saved.")
-        .InVariadic("inputs",
-                    "the stage's inputs, the labels on the last stage, the saved block, the "
-                    "gradients of its "
-                    "outputs (absent on the last stage), then the parameter values as for forward")
+        .InVariadic(
+            "inputs",
+            "the stage's inputs, the labels on the last stage, the saved block, the "
+            "gradients of its outputs (on the last stage instead the loss scale, where there "
+            "is one), then the parameter values as for forward")
         .OutVariadic("outputs",
                      "gradients of the inputs (absent on stage 0), one gradient slice for each "
                      "bucket that the "
@@ -294,24 +356,52 @@ REGISTER_OP_CONTRACT(norm_sum, OpContract("norm_sum", "Adds partial sums of squa
 
 REGISTER_OP_CONTRACT(
     clip_coefficient,
-    OpContract("clip_coefficient",
-               "min(1, max_norm / (norm + 1e-6)) of the global 2-norm, and the norm.")
+    OpContract(
+        "clip_coefficient",
+        "min(1, max_norm / (norm + 1e-6)) of the global 2-norm, and the norm. Gradients that "
+        "carry a loss scale are brought back by the same coefficient, before their norm is "
+        "compared.")
         .In("sums",
             "[ranks x 10] i64: every rank's sum of squares, or [10] when all ranks hold all")
-        .Out("coefficient", "[2] f32: coefficient, norm")
-        .Attr("max_norm", 1.0, "the largest 2-norm that is left alone", true)
+        .InOptional("loss_scale", "f64 [6]: what the gradients carry")
+        .Out(
+            "coefficient",
+            "[2] f32: coefficient, norm; with a loss scale [3]: and 1 when the norm is not finite, "
+            "so that updates leave everything as it is, else 0")
+        .Attr("max_norm", 1.0, "the largest 2-norm that is left alone; with a loss scale 0: any",
+              true)
         .Infer(InferClip));
+
+REGISTER_OP_CONTRACT(
+    update_loss_scale,
+    OpContract("update_loss_scale",
+               "Moves the loss scale on after a step (graph/base/loss_scale.h).")
+        .In("coefficient", "[3] f32 of clip_coefficient: whether the step overflowed")
+        .In("loss_scale",
+            "f64 [6]: scale, hysteresis, iteration, last overflow, skipped steps in "
+            "all, and in a row at the smallest scale")
+        .OutInPlace("loss_scale", 1)
+        .Attr("dynamic", true, "false: the scale stays, only steps are counted")
+        .Attr("initial", 65536.0, "the first scale")
+        .Attr("window", int64_t{1000}, "steps without overflow until the scale doubles")
+        .Attr("hysteresis", int64_t{2}, "the scale halves at this many-th overflow")
+        .Attr("min_scale", 1.0, "the scale never falls below")
+        .Attr("consecutive_hysteresis", false, "every good step restores the hysteresis")
+        .Attr("max_skips", int64_t{10},
+              "overflows in a row at the smallest scale until the run stops; 0: never")
+        .Infer(InferUpdateLossScale));
 
 OpContract Adam(const char* name, const char* doc) {
   return OpContract(name, doc)
-      .In("param", "whole or this rank's shard")
-      .In("grad", "reduced gradient, as many elements as param")
+      .In("param", "whole or this rank's shard; f32, of parameters in 16 bits their master")
+      .In("grad", "reduced gradient, as many elements as param; f32, bf16 or f16")
       .In("exp_avg", "first moment")
       .In("exp_avg_sq", "second moment")
-      .InOptional("coefficient", "[2] f32 of clip_coefficient: the gradient's factor")
+      .InOptional("coefficient", kCoefficientDoc)
       .OutInPlace("param", 0)
       .OutInPlace("exp_avg", 2)
       .OutInPlace("exp_avg_sq", 3)
+      .OutOptional("copy", kCopyDoc)
       .Attr("bucket", int64_t{-1}, kBucketDoc)
       .Attr("delay", int64_t{0}, kDelayDoc)
       .Infer(InferAdam)
@@ -324,12 +414,13 @@ REGISTER_OP_CONTRACT(adamw,
 REGISTER_OP_CONTRACT(adam, Adam("adam", "Adam, weight decay as an L2 penalty in the gradient."));
 REGISTER_OP_CONTRACT(
     sgd, OpContract("sgd", "Stochastic gradient descent, with momentum when it has the state.")
-             .In("param", "whole or this rank's shard")
-             .In("grad", "reduced gradient, as many elements as param")
+             .In("param", "whole or this rank's shard; f32, of parameters in 16 bits their master")
+             .In("grad", "reduced gradient, as many elements as param; f32, bf16 or f16")
              .InOptional("momentum", "absent without momentum; the coefficient then moves up")
-             .InOptional("coefficient", "[2] f32 of clip_coefficient: the gradient's factor")
+             .InOptional("coefficient", kCoefficientDoc)
              .OutInPlace("param", 0)
              .OutInPlaceOptional("momentum", 2)
+             .OutOptional("copy", kCopyDoc)
              .Attr("bucket", int64_t{-1}, kBucketDoc)
              .Attr("delay", int64_t{0}, kDelayDoc)
              .Infer(InferSgd)

@@ -1,5 +1,6 @@
 // What a pipeline's settings mean together: ranges, contradictions, and settings that change nothing (a knob that
 // does nothing is an error, because its author expects something of it).
+#include <cmath>
 #include <filesystem>
 #include <initializer_list>
 #include <string>
@@ -26,6 +27,7 @@ class Checker {
     DataFiles();
     AugmentRanges();
     ParallelAndZero();
+    PrecisionKnobs();
     OptimizerKnobs();
     ScheduleKnobs();
     TrainRanges();
@@ -162,11 +164,6 @@ class Checker {
           absl::StrCat(path, " is ", ranks, ": not available in this version, expected 1"),
           "use parallel.data");
     }
-    if (m_.precision().mode() != Precision::F32) {
-      Add("precision.mode", "not_available",
-          absl::StrCat("precision.mode is ", Precision::Mode_Name(m_.precision().mode()),
-                       ": not available in this version, expected F32"));
-    }
     Range(zero.stage() >= 0 && zero.stage() <= 3, "parallel.zero.stage",
           "0 (replicate), 1 (shard optimizer states), 2 (and gradients) or 3 (and parameters)");
     Range(zero.reduce_bucket_bytes() > 0, "parallel.zero.reduce_bucket_bytes", "more than 0 bytes",
@@ -189,6 +186,60 @@ class Checker {
                        ", where parameters are whole; expected REDUCE_EACH or REDUCE_LAST"),
           "write REDUCE_LAST, or set parallel.zero.stage to 3");
     }
+  }
+
+  static bool PowerOfTwo(double x) {
+    int exponent = 0;
+    return x > 0 && std::isfinite(x) && std::frexp(x, &exponent) == 0.5;
+  }
+
+  void PrecisionKnobs() {
+    const Precision& p = m_.precision();
+    const std::string mode = Precision::Mode_Name(p.mode());
+    const Paths on = {"precision.mode"};
+    if (m_.has_graph() && !m_.has_model() && p.mode() != Precision::F32 && !Suspect("model") &&
+        !Suspect("graph")) {
+      Add("precision.mode", "changes_nothing",
+          absl::StrCat("precision.mode ", mode,
+                       " changes nothing for a step written by hand, expected it to be left out"),
+          "give the graph's values a dtype, or train a `model`");
+      return;
+    }
+    ChangesNothing(p.mode() == Precision::F32, {"precision.reduce_dtype"},
+                   "with precision.mode F32", "set precision.mode to BF16 or F16", on);
+    ChangesNothing(p.mode() != Precision::F16, {"precision.loss_scale"},
+                   absl::StrCat("with precision.mode ", mode, ", whose range is that of f32"),
+                   "set precision.mode to F16", on);
+    if (p.mode() == Precision::F32) return;
+    Range(p.reduce_dtype() == Precision::F32 || p.reduce_dtype() == p.mode() ||
+              Suspect("precision.mode"),
+          "precision.reduce_dtype", absl::StrCat("F32 or precision.mode's ", mode));
+    if (p.mode() == Precision::F16) LossScaleKnobs(p.loss_scale());
+  }
+
+  void LossScaleKnobs(const LossScale& l) {
+    if (l.has_static_() && l.has_dynamic()) {
+      Add("precision.loss_scale.dynamic", "contradiction",
+          "both precision.loss_scale.static and precision.loss_scale.dynamic are set, expected one "
+          "of them",
+          "take one of them out");
+    }
+    Range(!l.has_static_() || PowerOfTwo(l.static_()), "precision.loss_scale.static",
+          "a power of two", "1024, 65536, ...: dividing by it again then loses nothing");
+    const DynamicLossScale& d = l.dynamic();
+    const char* power = "precision.loss_scale.dynamic.initial_scale_power";
+    Range(d.initial_scale_power() >= 0 && d.initial_scale_power() <= 100, power, "0 to 100");
+    Range(d.window() >= 1, "precision.loss_scale.dynamic.window", "1 or more steps");
+    Range(d.hysteresis() >= 1, "precision.loss_scale.dynamic.hysteresis", "1 or more overflows");
+    Range(PowerOfTwo(d.min_scale()) &&
+              (d.min_scale() <= std::ldexp(1.0, d.initial_scale_power()) || Suspect(power)),
+          "precision.loss_scale.dynamic.min_scale",
+          absl::StrCat("a power of two, at most 2^initial_scale_power = 2^",
+                       d.initial_scale_power()));
+    ChangesNothing(d.hysteresis() == 1, {"precision.loss_scale.dynamic.consecutive_hysteresis"},
+                   "with hysteresis 1", "set precision.loss_scale.dynamic.hysteresis above 1",
+                   {"precision.loss_scale.dynamic.hysteresis"});
+    Range(l.max_skips() >= 0, "precision.loss_scale.max_skips", "0 (never stop) or more overflows");
   }
 
   void OptimizerKnobs() {

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "graph/ir/op_contract.h"
 
 namespace millrace {
@@ -161,6 +162,33 @@ TEST(Knobs, ThatChangeNothingAreErrors) {
       EXPECT_THAT(messages[0], HasSubstr("; help: ")) << c.text;
     }
   }
+  const std::pair<const char*, const char*> kPrecision[] = {
+      {"reduce_dtype: F32", "precision.reduce_dtype changes nothing with precision.mode F32"},
+      {"mode: BF16 loss_scale { static: 8 }",
+       "precision.loss_scale changes nothing with precision.mode BF16, whose range is that of f32"},
+      {"mode: BF16 reduce_dtype: F16",
+       "precision.reduce_dtype is F16, expected F32 or precision.mode's BF16"},
+      {"mode: F16 loss_scale { static: 1000 }",
+       "precision.loss_scale.static is 1000, expected a power of two"},
+      {"mode: F16 loss_scale { static: 8 dynamic { } }",
+       "both precision.loss_scale.static and precision.loss_scale.dynamic are set"},
+      {"mode: F16 loss_scale { dynamic { window: 0 } }",
+       "precision.loss_scale.dynamic.window is 0, expected 1 or more steps"},
+      {"mode: F16 loss_scale { dynamic { initial_scale_power: 4 min_scale: 32 } }",
+       "min_scale is 32, expected a power of two, at most 2^initial_scale_power = 2^4"},
+      {"mode: F16 loss_scale { dynamic { hysteresis: 1 consecutive_hysteresis: true } }",
+       "consecutive_hysteresis changes nothing with hysteresis 1"},
+      {"mode: F16 loss_scale { max_skips: -1 }",
+       "precision.loss_scale.max_skips is -1, expected 0 (never stop) or more overflows"},
+  };
+  for (const auto& [text, message] : kPrecision) {
+    EXPECT_THAT(Mistakes(absl::StrCat("precision { ", text, " }\ntrain { steps: 1 }")),
+                ElementsAre(HasSubstr(message)))
+        << text;
+  }
+  EXPECT_THAT(Mistakes("precision { mode: F16 reduce_dtype: F16 loss_scale { dynamic { window: 9 } "
+                       "max_skips: 0 } }\ntrain { steps: 1 }"),
+              ElementsAre());
   EXPECT_THAT(
       Mistakes("parallel { zero { stage: 2 accumulation: KEEP_GATHERED } } train { steps: 1 "
                "accumulation: 2 }"),
@@ -181,8 +209,8 @@ TEST(Ranges, AreCheckedWithTheValueAndWhatWasExpected) {
       {"parallel.tensor=2",
        "parallel.tensor is 2: not available in this version, expected 1; help: use parallel.data"},
       {"parallel.pipeline=2", "parallel.pipeline is 2: not available in this version, expected 1"},
-      {"precision.mode=BF16",
-       "precision.mode is BF16: not available in this version, expected F32"},
+      {"precision.loss_scale.static=1000",
+       "precision.loss_scale changes nothing with precision.mode F32"},
       {"optimizer.lr=0", "optimizer.lr is 0, expected more than 0"},
       {"optimizer.beta1=1", "optimizer.beta1 is 1, expected 0 or more and less than 1"},
       {"optimizer.eps=0", "optimizer.eps is 0"},

@@ -195,6 +195,7 @@ void CheckInPlace(const Graph& g, const Node& node, const OpContract& op,
     }
     const Value& in = g.values()[node.inputs[port->in_place_of]];
     const Value& out = g.values()[outputs[i]];
+    if (port->optional && in.dtype != out.dtype) continue;  // left out: this is a later port's
     if (in.buffer != out.buffer || in.offset != out.offset || in.own_shard != out.own_shard) {
       Report(node,
              absl::StrCat("writes '", out.name, "' to other bytes than '", in.name,

@@ -40,12 +40,16 @@ class AccumulatePass final : public Pass {
                      .shape = {bucket.numel},
                      .buffer = first.buffer,
                      .bucket = static_cast<int32_t>(k)};
-        const ValueId addend = r.AddValue(joined);
+        const bool widens = Widens(first.dtype, context.options);
+        if (widens) joined.name = absl::StrCat(whole, "/", Name(first.dtype), "/", m);
+        ValueId addend = r.AddValue(joined);
         join.outputs = {addend};
-        const NodeId at = r.InsertAfter(written.last, std::move(join));
+        NodeId at = r.InsertAfter(written.last, std::move(join));
+        if (widens) at = Widen(bucket, m, micro_batches, at, &addend, &r);
         if (total < 0) {
-          r.buffer(first.buffer).persistent = true;
-          r.buffer(first.buffer).name = whole;
+          const BufferId kept = r.value(addend).buffer;
+          r.buffer(kept).persistent = true;
+          r.buffer(kept).name = whole;
           total = addend;
           continue;
         }
@@ -66,6 +70,30 @@ class AccumulatePass final : public Pass {
 
  private:
   using Key = std::pair<int32_t, int64_t>;  // bucket, micro-batch
+
+  static bool Widens(DType dtype, const LowerOptions& options) {
+    return dtype != DType::kF32 && options.reduce_dtype == DType::kF32;
+  }
+
+  // From here on the gradient is f32, in a buffer of its own.
+  static NodeId Widen(const Bucket& bucket, int m, int micro_batches, NodeId join,
+                      ValueId* gradient, Rewriter* r) {
+    Value wide = r->value(*gradient);
+    const int64_t narrow_bytes = wide.bytes();
+    const std::string whole = absl::StrCat("grad/", bucket.name);
+    wide.name = micro_batches == 1 ? whole : absl::StrCat(whole, "/", m);
+    wide.dtype = DType::kF32;
+    wide.buffer = r->AddBuffer({.name = absl::StrCat(whole, "/f32/", m),
+                                .bytes = wide.bytes(),
+                                .kind = BufferKind::kGradient});
+    Node cast{
+        .name = absl::StrCat("cast/", bucket.name, "/", m), .op = "cast", .inputs = {*gradient}};
+    cast.attrs["to"] = std::string(Name(DType::kF32));
+    cast.memory_bytes = narrow_bytes + wide.bytes();
+    *gradient = r->AddValue(std::move(wide));
+    cast.outputs = {*gradient};
+    return r->InsertAfter(join, std::move(cast));
+  }
 
   static std::map<Key, Written> Gradients(const Graph& graph) {
     std::map<Key, Written> gradients;

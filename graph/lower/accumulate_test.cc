@@ -40,6 +40,24 @@ accumulate/bucket_0/3(grad/bucket_0/sum_2, grad/bucket_0/3) -> grad/bucket_0
 )");
 }
 
+TEST(Accumulate, GradientsOf16BitsAreWidenedBeforeTheyAreAddedUnlessSumsAreToBeTheirs) {
+  const ModelSpec half = MakeFakeModel({.stages = 1, .dtype = DType::kF16});
+  const std::vector<std::string> words = {"join", "cast", "accumulate"};
+  EXPECT_EQ(Lines(TextAround("accumulate", half, {.accumulation = 2}).after, words),
+            R"(join/bucket_0/0(grad/bucket_0/a/0) -> grad/bucket_0/f16/0
+cast/bucket_0/0(grad/bucket_0/f16/0) -> grad/bucket_0/0
+join/bucket_0/1(grad/bucket_0/a/1) -> grad/bucket_0/f16/1
+cast/bucket_0/1(grad/bucket_0/f16/1) -> grad/bucket_0/1
+accumulate/bucket_0/1(grad/bucket_0/0, grad/bucket_0/1) -> grad/bucket_0
+)");
+  const LowerOptions narrow = {.accumulation = 2, .reduce_dtype = DType::kF16};
+  EXPECT_EQ(Lines(TextAround("accumulate", half, narrow).after, words),
+            R"(join/bucket_0/0(grad/bucket_0/a/0) -> grad/bucket_0/0
+join/bucket_0/1(grad/bucket_0/a/1) -> grad/bucket_0/1
+accumulate/bucket_0/1(grad/bucket_0/0, grad/bucket_0/1) -> grad/bucket_0
+)");
+}
+
 TEST(Accumulate, OneMicroBatchOnlyJoins) {
   const std::string text = TextAround("accumulate", MakeFakeModel({.stages = 2}), {}).after;
   EXPECT_EQ(Lines(text, {"join", "accumulate"}),

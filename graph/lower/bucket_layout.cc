@@ -7,7 +7,7 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kAlign = 16;  // elements: 64 bytes of f32
+constexpr int64_t kAlign = 16;  // elements: 64 bytes of f32, in which gradients and states are kept
 
 int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 

@@ -24,6 +24,11 @@ class Expander {
                                                         .shape = {n}},
                                                        BufferKind::kParameter, true));
     }
+    if (options_.loss_scale.has_value() && !evaluate()) {
+      loss_scale_ = r_.AddValueWithBuffer(
+          {.name = "loss_scale", .dtype = DType::kF64, .shape = {kLossScaleWords}},
+          BufferKind::kOptimizerState, true);
+    }
     const int micro_batches = evaluate() ? 1 : options_.accumulation;
     for (int m = 0; m < micro_batches; ++m) MicroBatch(m);
     return std::move(r_).Finish();
@@ -112,6 +117,7 @@ class Expander {
     for (ValueId v : gradients_[s + 1]) node.inputs.push_back(v);
     if (params_[s] >= 0) node.inputs.push_back(params_[s]);
     if (s == stages() - 1) {
+      if (loss_scale_ >= 0) node.inputs.push_back(loss_scale_);
       node.attrs["scale"] = 1.0 / (double{1} * options_.world_size * options_.accumulation);
     }
     if (s > 0 && stage.input_needs_grad) {
@@ -171,7 +177,7 @@ class Expander {
   std::vector<ValueId> params_;                           // per stage, -1: none
   std::vector<std::vector<ValueId>> inputs_, gradients_;  // per stage: its inputs, theirs
   std::vector<ValueId> saved_;                            // per stage, -1: none
-  ValueId labels_ = -1;
+  ValueId labels_ = -1, loss_scale_ = -1;
   NodeId last_ = -1;  // the last backward of the micro-batch before
 };
 

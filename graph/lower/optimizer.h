@@ -11,6 +11,18 @@
 //
 // Without clipping: the adamw lines alone, without their last input. Adam has the same states, SGD one
 // ("momentum/bucket_0") or none. An evaluation step gets nothing.
+//
+// Parameters of 16 bits are rounded copies of an f32 master, which is one more state; the update writes both:
+//
+//   adamw/bucket_0(master/bucket_0, grad/bucket_0, exp_avg/bucket_0, exp_avg_sq/bucket_0, clip)
+//       -> master/bucket_0', exp_avg/bucket_0', exp_avg_sq/bucket_0', param/bucket_0'
+//
+// With a loss scale, which the last stage's backward read, the coefficient also brings the gradients back and says
+// whether the step is skipped (the norm is not finite); the scale then moves on:
+//
+//   clip_coefficient(norm, loss_scale) -> clip
+//   adamw/bucket_0(...)
+//   update_loss_scale(clip, loss_scale) -> loss_scale'
 #ifndef MILLRACE_GRAPH_LOWER_OPTIMIZER_H_
 #define MILLRACE_GRAPH_LOWER_OPTIMIZER_H_
 

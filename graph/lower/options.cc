@@ -1,6 +1,7 @@
 #include "graph/lower/options.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "graph/base/findings.h"
 #include "graph/ir/pipeline.pb.h"
@@ -65,6 +66,36 @@ StorageRing RingOf(const StorageFiles& files) {
   return ring;
 }
 
+namespace {
+
+DType DTypeOf(Precision_Mode mode) {
+  switch (mode) {
+    case Precision::BF16:
+      return DType::kBF16;
+    case Precision::F16:
+      return DType::kF16;
+    default:
+      return DType::kF32;
+  }
+}
+
+LossScaleOptions LossScaleOf(const LossScale& l) {
+  LossScaleOptions o;
+  const DynamicLossScale& d = l.dynamic();
+  o.dynamic = !l.has_static_();
+  o.initial = o.dynamic ? std::ldexp(1.0, d.initial_scale_power()) : l.static_();
+  o.window = d.window();
+  o.hysteresis = d.hysteresis();
+  o.min_scale = o.dynamic ? d.min_scale() : o.initial;
+  o.consecutive_hysteresis = d.consecutive_hysteresis();
+  o.max_skips = l.max_skips();
+  return o;
+}
+
+}  // namespace
+
+DType ModelDType(const Pipeline& p) { return DTypeOf(p.precision().mode()); }
+
 LowerOptions FromPipeline(const Pipeline& p) {
   LowerOptions o;
   o.world_size = p.parallel().data();
@@ -99,6 +130,9 @@ LowerOptions FromPipeline(const Pipeline& p) {
   }
   o.momentum = p.optimizer().momentum() != 0;
   o.clip_norm = p.optimizer().clip_norm();
+  o.reduce_dtype = DTypeOf(p.precision().reduce_dtype());
+  if (p.precision().mode() == Precision::F16)
+    o.loss_scale = LossScaleOf(p.precision().loss_scale());
   const Recompute& recompute = p.memory().recompute();
   o.recompute.all = recompute.all();
   o.recompute.every = recompute.every();

@@ -1,4 +1,4 @@
-// What a user may decide about the lowering of a model into a step: the knobs of parallel.zero,
+// What a user may decide about the lowering of a model into a step: the knobs of parallel.zero, precision,
 // memory, train.accumulation, optimizer and runtime.overlap, without protobuf, so that tests set them directly.
 //
 //   LowerOptions options = FromPipeline(pipeline);
@@ -8,10 +8,13 @@
 #define MILLRACE_GRAPH_LOWER_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "graph/base/dtype.h"
+#include "graph/base/loss_scale.h"
 #include "graph/ir/graph.h"
 
 namespace millrace {
@@ -67,6 +70,9 @@ struct LowerOptions {
   double clip_norm = 0;  // 0: no clipping
   RecomputeOptions recompute;
   OffloadOptions offload;
+  // Of a model whose parameters are 16 bits wide: element type in which gradients are summed and kept, f32 or theirs.
+  DType reduce_dtype = DType::kF32;
+  std::optional<LossScaleOptions> loss_scale;  // absent: the loss is not scaled
   // Stage 3: a bucket whose last forward use is followed at once by its first backward use (the head's)
   // is kept instead of released and gathered again. Saves one gather of that bucket per micro-batch on the
   // critical path and costs no memory, because both uses are neighbours.
@@ -77,6 +83,7 @@ struct LowerOptions {
 absl::Status Check(const LowerOptions& options);
 
 LowerOptions FromPipeline(const Pipeline& pipeline);
+DType ModelDType(const Pipeline& pipeline);  // of precision.mode: the parameters' element type
 
 // The ring of host memory through which requests to storage pass: one block for each request in flight.
 struct StorageRing {

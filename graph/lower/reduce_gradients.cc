@@ -13,7 +13,7 @@ class Reducer {
 
   absl::Status Bucket(size_t k) {
     const millrace::Bucket& bucket = graph_.buckets()[k];
-    std::vector<NodeId> joins, sums;
+    std::vector<NodeId> joins, sums;  // joins: or the casts that follow them
     for (int m = 0; m < options_.accumulation; ++m) {
       joins.push_back(graph_.FindNode(absl::StrCat("join/", bucket.name, "/", m)));
       if (joins.back() < 0) {
@@ -21,6 +21,11 @@ class Reducer {
             absl::StrCat("expected a node join/", bucket.name, "/", m));
       }
       for (ValueId v : graph_.nodes()[joins.back()].inputs) MarkPartial(v);
+      const NodeId cast = graph_.FindNode(absl::StrCat("cast/", bucket.name, "/", m));
+      if (cast >= 0) {
+        MarkPartial(graph_.nodes()[joins.back()].outputs[0]);
+        joins.back() = cast;
+      }
       if (m > 0) sums.push_back(graph_.FindNode(absl::StrCat("accumulate/", bucket.name, "/", m)));
     }
     if (sums.empty() || options_.policy == AccumulationPolicy::kReduceEach) {
@@ -67,17 +72,28 @@ class Reducer {
     r_.buffer(buffer).name = std::move(name);
   }
 
-  // Every join becomes a collective.
+  // Every join becomes a collective; a cast is followed by one.
   void ReduceEach(const millrace::Bucket& bucket, const std::vector<NodeId>& joins,
                   const std::vector<NodeId>& sums) {
     for (size_t m = 0; m < joins.size(); ++m) {
       const ValueId v = graph_.nodes()[joins[m]].outputs[0];
-      Value& sum = r_.value(v);
-      Node reduce = Reduce(bucket, static_cast<int>(m), sum.dtype);
-      reduce.inputs = graph_.nodes()[joins[m]].inputs;
+      Node reduce = Reduce(bucket, static_cast<int>(m), r_.value(v).dtype);
       reduce.outputs = {v};
-      r_.node(joins[m]) = std::move(reduce);
-      if (m == 0 && transient()) Release(sum.buffer, absl::StrCat("grad/", bucket.name, "/0"));
+      if (graph_.nodes()[joins[m]].op == "cast") {
+        Value own = r_.value(v);
+        own.name = absl::StrCat("grad/", bucket.name, "/", Name(own.dtype), "/", m);
+        reduce.inputs = {r_.AddValue(std::move(own))};
+        MarkPartial(reduce.inputs[0]);
+        r_.node(joins[m]).outputs = reduce.inputs;
+        r_.InsertAfter(joins[m], std::move(reduce));
+      } else {
+        reduce.inputs = graph_.nodes()[joins[m]].inputs;
+        r_.node(joins[m]) = std::move(reduce);
+      }
+      Value& sum = r_.value(v);
+      const bool casts = graph_.nodes()[joins[m]].op == "cast";
+      if (m == 0 && transient())
+        Release(sum.buffer, absl::StrCat("grad/", bucket.name, casts ? "/f32/0" : "/0"));
       PlaceSum(bucket, m == 0, &sum);
     }
     const Value first = r_.value(graph_.nodes()[joins[0]].outputs[0]);

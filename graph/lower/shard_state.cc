@@ -24,6 +24,19 @@ Node MakeCollective(std::string name, CollectiveOp op, int64_t count, DType dtyp
   return node;
 }
 
+namespace {
+
+// Of an update's ports, the one that is a parameter; -1 when none is.
+int ParameterPort(const Graph& graph, const std::vector<ValueId>& ports) {
+  for (size_t i = 0; i < ports.size(); ++i) {
+    const BufferKind kind = graph.buffers()[graph.values()[ports[i]].buffer].kind;
+    if (kind == BufferKind::kParameter) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+}  // namespace
+
 absl::Status ShardOptimizer(const Graph& graph, const LowerOptions& options, Rewriter* r) {
   if (options.zero_stage == 0) return absl::OkStatus();
   const int ranks = options.world_size;
@@ -43,18 +56,24 @@ absl::Status ShardOptimizer(const Graph& graph, const LowerOptions& options, Rew
       }
     }
     if (options.zero_stage == 3) continue;  // its parameters are shards everywhere
-    Value own = graph.values()[old.inputs[0]];
-    Value whole = graph.values()[old.outputs[0]];
-    own.name = absl::StrCat(own.name, "/own");
-    MakeShard(bucket.numel, options, true, &own);
-    r->node(id).inputs[0] = r->AddValue(own);
-    Value& updated = r->value(old.outputs[0]);
-    updated.name = absl::StrCat(own.name, "'");
+    const std::string own = absl::StrCat("param/", bucket.name, "/own");
+    // The parameter itself is read in f32 only; in 16 bits it is written alone, a copy of the master.
+    if (const int i = ParameterPort(graph, old.inputs); i >= 0) {
+      Value part = graph.values()[old.inputs[i]];
+      part.name = own;
+      MakeShard(bucket.numel, options, true, &part);
+      r->node(id).inputs[i] = r->AddValue(part);
+    }
+    const int out = ParameterPort(graph, old.outputs);
+    if (out < 0) return absl::InternalError(absl::StrCat(old.name, " updates no parameter"));
+    const Value whole = graph.values()[old.outputs[out]];
+    Value& updated = r->value(old.outputs[out]);
+    updated.name = absl::StrCat(own, "'");
     MakeShard(bucket.numel, options, true, &updated);
     Node gather =
         MakeCollective(absl::StrCat("all_gather/", bucket.name, "/update"),
-                       CollectiveOp::kAllGather, bucket.numel / ranks, own.dtype, options);
-    gather.inputs = {old.outputs[0]};
+                       CollectiveOp::kAllGather, bucket.numel / ranks, whole.dtype, options);
+    gather.inputs = {old.outputs[out]};
     gather.outputs = {r->AddValue(whole)};
     r->InsertAfter(id, std::move(gather));
   }
@@ -74,7 +93,7 @@ absl::Status ShardOptimizer(const Graph& graph, const LowerOptions& options, Rew
   gather.outputs = {r->AddValueWithBuffer(
       {.name = "norm/gathered", .dtype = words.dtype, .shape = {words.numel() * ranks}},
       BufferKind::kMetric)};
-  r->node(clip).inputs = gather.outputs;
+  r->node(clip).inputs[0] = gather.outputs[0];
   r->InsertBefore(clip, std::move(gather));
   return absl::OkStatus();
 }

@@ -54,6 +54,40 @@ TEST(ShardState, Stage2HasTheTextOfStage1ButTransientGradients) {
             "grad/bucket_0 128 B gradient, persistent\n");
 }
 
+TEST(ShardState, ParametersOf16BitsAreGatheredIn16BitsAndTheirMastersSharded) {
+  const ModelSpec half = MakeFakeModel({.stages = 1, .dtype = DType::kBF16});
+  const LowerOptions options = {.world_size = 2, .zero_stage = 2, .reduce_dtype = DType::kBF16};
+  EXPECT_EQ(Lines(TextAround("shard_state", half, options).after, {"adamw", "all_gather"}),
+            "adamw/bucket_0(master/bucket_0, grad/bucket_0, exp_avg/bucket_0, exp_avg_sq/bucket_0) "
+            "-> master/bucket_0', exp_avg/bucket_0', exp_avg_sq/bucket_0', param/bucket_0/own'\n"
+            "all_gather/bucket_0/update(param/bucket_0/own') -> param/bucket_0'\n");
+  const auto graph = Lower(half, options);
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  EXPECT_EQ(Lines(BufferListing(*graph), {"persistent"}),
+            "param/bucket_0 128 B parameter, persistent\n"
+            "grad/bucket_0 64 B gradient, persistent\n"
+            "master/bucket_0 128 B optimizer_state, persistent\n"
+            "exp_avg/bucket_0 128 B optimizer_state, persistent\n"
+            "exp_avg_sq/bucket_0 128 B optimizer_state, persistent\n");
+}
+
+// 16 bytes at stage 0; 4 + 12/N; 2 + 14/N; 16/N.
+TEST(ShardState, BytesPerParameterAreThoseOfMixedPrecisionAdam) {
+  const ModelSpec half = MakeFakeModel({.params = {{64, 64}}, .dtype = DType::kBF16});
+  for (int ranks : {2, 4, 8}) {
+    for (int stage = 0; stage < 4; ++stage) {
+      const auto graph =
+          Lower(half, {.world_size = ranks, .zero_stage = stage, .reduce_dtype = DType::kBF16});
+      ASSERT_TRUE(graph.ok()) << graph.status();
+      int64_t bytes = 0;
+      for (const Buffer& b : graph->buffers()) bytes += b.persistent ? b.bytes : 0;
+      const int64_t n = half.parameter_count();
+      const int64_t whole = stage == 0 ? 16 : stage == 1 ? 4 : stage == 2 ? 2 : 0;
+      EXPECT_EQ(bytes, whole * n + (16 - whole) * n / ranks) << ranks << " ranks, stage " << stage;
+    }
+  }
+}
+
 TEST(ShardState, Stage3GathersBeforeUseAndKeepsTheHeadForItsBackward) {
   EXPECT_EQ(OneStage({.zero_stage = 3}).after, R"(load_batch/0() -> images/0, labels/0
 all_gather/bucket_0/forward/0(param/bucket_0) -> gathered/bucket_0/forward/0

@@ -18,6 +18,10 @@ void Provenance::Walk() {
       last_stage_ = std::max(last_stage_, IntAttr(node, "stage", 0));
     }
     clips_ = clips_ || node.op == "clip_coefficient";
+    if (node.op == "update_loss_scale" && node.inputs.size() > 1) {
+      loss_scales_.insert(node.inputs[1]);
+      loss_scales_.insert(node.outputs.begin(), node.outputs.end());
+    }
   }
   traced_ = !backward.empty();
   micro_batches_ = static_cast<int64_t>(loaded.empty() ? backward.size() : loaded.size());
@@ -49,30 +53,71 @@ void Provenance::Say(const Node& node, const std::string& message, const std::st
 
 void Provenance::Update(const Node& node, const std::vector<ValueId>& outputs) {
   if (node.inputs.size() < 2 || outputs.empty()) return;
+  // The parameter itself is written, as the first output or, in 16 bits, as a copy of what is updated.
   const ValueId param = node.inputs[0], grad = node.inputs[1];
+  const ValueId written = OfKind(outputs, BufferKind::kParameter);
   const auto k = static_cast<int>(IntAttr(node, "bucket", c_.value(param).bucket));
   const int version = ++updates_[k >= 0 ? k : -2 - c_.value(param).buffer];
+  if (written < 0) {
+    Say(node, absl::StrCat("updates ", c_.value(param).name, " and writes no parameter"));
+    return;
+  }
   if (version > 1) {
     Say(node, absl::StrCat(k >= 0 ? BucketName(k) : c_.value(param).name,
                            " is updated a second time in this step"));
   }
   const int64_t delay = IntAttr(node, "delay", 0);
-  parameters_[outputs[0]] = {parameters_[param].updates + 1, delay};
+  const bool copies = written != outputs[0];
+  parameters_[written] = {copies ? version : parameters_[param].updates + 1, delay};
   CheckDelay(node, grad);
   if (k >= 0 && c_.value(param).bucket != k) {
     Say(node,
         absl::StrCat("updates ", BucketName(k), " but its parameter is ", c_.value(param).name));
   }
+  if (copies && k >= 0 && c_.value(written).bucket != k) {
+    Say(node, absl::StrCat("copies ", BucketName(k), " to ", c_.value(written).name, " of ",
+                           BucketName(c_.value(written).bucket)));
+  }
   gradients_used_.insert(Uncast(grad));
-  bool clipped = false;
-  for (ValueId v : node.inputs) clipped = clipped || coefficients_.count(v) > 0;
-  if (clips_ && !clipped) Say(node, "is not clipped although the step computes a clip coefficient");
+  ValueId coefficient = -1;
+  for (ValueId v : node.inputs) {
+    if (coefficients_.count(v) > 0) coefficient = v;
+  }
+  if (clips_ && coefficient < 0)
+    Say(node, "is not clipped although the step computes a clip coefficient");
   if (!traced_) return;
   const auto it = gradients_.find(grad);
   if (it == gradients_.end()) {
     Say(node, absl::StrCat("uses ", c_.value(grad).name, ", which is no gradient of this step"));
   } else {
     CheckGradient(node, k, it->second);
+    CheckUnscaled(node, it->second, coefficient);
+  }
+}
+
+ValueId Provenance::OfKind(const std::vector<ValueId>& ports, BufferKind kind) const {
+  for (ValueId v : ports) {
+    if (Kind(v) == kind) return v;
+  }
+  return -1;
+}
+
+std::string Provenance::ScaleName(ValueId loss_scale) const {
+  if (loss_scale == kMixedScales) return "several loss scales";
+  return loss_scale < 0 ? "no loss scale" : c_.value(loss_scale).name;
+}
+
+// What the gradient carries, its coefficient takes off: the same value of the loss scale, once.
+void Provenance::CheckUnscaled(const Node& node, const Gradient& g, ValueId coefficient) {
+  const auto it = coefficients_.find(coefficient);
+  const ValueId divides_by = it == coefficients_.end() ? -1 : it->second;
+  for (const auto& [key, term] : g.terms) {
+    if (term.factor.loss_scale == divides_by) continue;
+    Say(node,
+        absl::StrCat("its gradient carries ", ScaleName(term.factor.loss_scale),
+                     ", its coefficient divides by ", ScaleName(divides_by)),
+        "let the last stage's backward and clip_coefficient read the same loss scale");
+    return;
   }
 }
 
@@ -110,10 +155,10 @@ void Provenance::CheckGradient(const Node& node, int k, const Gradient& g) {
     if (stages.count(key.first) == 0 || key.second >= micro_batches_) {
       Say(node, absl::StrCat(name, ": holds a gradient of stage ", key.first, ", micro_batch ",
                              key.second, " that does not belong there"));
-    } else if (!(std::abs(term.scale - want) <= 1e-9 * want)) {
+    } else if (!(std::abs(term.factor.scale - want) <= 1e-9 * want)) {
       Say(node, absl::StrCat(name, ": gradient of micro_batch ", key.second, ", stage ", key.first,
-                             " is scaled by ", term.scale, ", expected 1/(", ranks_, " ranks x ",
-                             micro_batches_, " micro-batches) = ", want));
+                             " is scaled by ", term.factor.scale, ", expected 1/(", ranks_,
+                             " ranks x ", micro_batches_, " micro-batches) = ", want));
     }
   }
 }
@@ -186,6 +231,7 @@ void Provenance::Facts() {
   report_->set_facts(absl::StrCat(updates_.size(), " buckets updated once, ", Grouped(terms_),
                                   " gradient terms over ", micro_batches_, " micro-batches and ",
                                   ranks_, " ranks counted once, scale 1/", ranks_ * micro_batches_,
+                                  loss_scales_.empty() ? "" : ", the loss scale taken off once",
                                   clips_ ? ", clipped by the norm of all of them" : "", common));
 }
 

@@ -111,6 +111,8 @@ const Kind kKinds[] = {
     {Damage::kStaleParameter, "stale parameter gathered", GatherStale},
     {Damage::kShiftedSlice, "shifted gradient slice", ShiftSlice},
     {Damage::kUnclippedUpdate, "unclipped update", Unclip},
+    {Damage::kKeptLossScale, "loss scale not taken off", KeepLossScale},
+    {Damage::kUnscaledOnceMore, "unscaled once more than scaled", UnscaleOnceMore},
     {Damage::kNormWithoutBucket, "norm without a bucket", DropNorm},
     {Damage::kSavedOfOther, "saved block of another forward", SwapSaved},
     {Damage::kWrongHash, "wrong hash", nullptr},

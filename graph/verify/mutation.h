@@ -60,6 +60,8 @@ enum class Damage : uint8_t {
   kStaleParameter,  // old shards gathered after the update
   kShiftedSlice,
   kUnclippedUpdate,
+  kKeptLossScale,     // the coefficient does not take the loss scale off
+  kUnscaledOnceMore,  // the loss is not scaled, its gradients are unscaled all the same
   kNormWithoutBucket,
   kSavedOfOther,  // another stage's or micro-batch's saved block
   kWrongHash

@@ -20,6 +20,20 @@ BufferKind KindOf(const Plan& plan, ValueId v) {
 bool IsUpdate(const Node& n) { return n.op == "adamw" || n.op == "adam" || n.op == "sgd"; }
 bool IsStage(const Node& n) { return n.op == "forward" || n.op == "backward"; }
 
+// What lies in the bytes of `updated` when the step begins; -1: no value has just these bytes.
+ValueId FoundIn(const Plan& plan, ValueId updated) {
+  const Value& want = ValueAt(plan, updated);
+  for (size_t i = 0; i < plan.graph.values().size(); ++i) {
+    const auto v = static_cast<ValueId>(i);
+    const Value& value = ValueAt(plan, v);
+    if (plan.graph.producer(v) < 0 && value.buffer == want.buffer && value.offset == want.offset &&
+        value.own_shard == want.own_shard && value.bytes() == want.bytes()) {
+      return v;
+    }
+  }
+  return -1;
+}
+
 // First halves (or wholes) of collectives among more than one rank.
 std::vector<NodeId> Collectives(const Plan& plan) {
   if (plan.world_size < 2) return {};
@@ -205,9 +219,14 @@ std::string UpdateTwice(Plan* plan, Dice* dice) {
     Node node = b->node(old);
     node.name += "/again";
     node.control.clear();
-    // The new versions stand in for the old ones; the k-th state follows the gradient.
+    // The new versions stand in for the old ones; the k-th state follows the gradient. A 16-bit copy is not read.
     for (size_t k = 0; k < node.outputs.size(); ++k) {
-      node.inputs[k == 0 ? 0 : k + 1] = b->node(old).outputs[k];
+      const ValueId updated = b->node(old).outputs[k];
+      const size_t port = k == 0 ? 0 : k + 1;
+      if (port < node.inputs.size() &&
+          b->value(node.inputs[port]).buffer == b->value(updated).buffer) {
+        node.inputs[port] = updated;
+      }
       Value value = b->value(b->node(old).outputs[k]);
       value.name += "'";
       node.outputs[k] = b->AddValue(value);
@@ -255,7 +274,8 @@ std::string GatherStale(Plan* plan, Dice* dice) {
     if (NodeAt(*plan, n).op != "all_gather") continue;
     const NodeId update = plan->graph.producer(NodeAt(*plan, n).inputs[0]);
     if (update >= 0 && IsUpdate(NodeAt(*plan, update))) {
-      gathers.push_back({n, NodeAt(*plan, update).inputs[0]});
+      const ValueId stale = FoundIn(*plan, NodeAt(*plan, n).inputs[0]);
+      if (stale >= 0) gathers.push_back({n, stale});
     }
   }
   if (gathers.empty()) return "";
@@ -291,6 +311,32 @@ std::string Unclip(Plan* plan, Dice* dice) {
   const NodeId n = dice->Of(clipped);
   if (!EditGraph(plan, [&](GraphBuilder* b) { b->node(n).inputs.pop_back(); })) return "";
   return absl::StrCat(NodeAt(*plan, n).name, " is not clipped");
+}
+
+std::string KeepLossScale(Plan* plan, Dice* dice) {
+  const std::vector<NodeId> clips = NodesWhere(
+      plan->graph, [](const Node& n) { return n.op == "clip_coefficient" && n.inputs.size() > 1; });
+  if (clips.empty()) return "";
+  const NodeId n = dice->Of(clips);
+  if (!EditGraph(plan, [&](GraphBuilder* b) { b->node(n).inputs.pop_back(); })) return "";
+  return absl::StrCat(NodeAt(*plan, n).name, " does not read the loss scale");
+}
+
+std::string UnscaleOnceMore(Plan* plan, Dice* dice) {
+  std::vector<std::pair<NodeId, size_t>> places;
+  for (NodeId n : NodesWhere(plan->graph, [](const Node& b) { return b.op == "backward"; })) {
+    for (size_t i = 0; i < NodeAt(*plan, n).inputs.size(); ++i) {
+      const ValueId v = NodeAt(*plan, n).inputs[i];
+      if (KindOf(*plan, v) == BufferKind::kOptimizerState) places.push_back({n, i});
+    }
+  }
+  if (places.empty()) return "";
+  const auto [n, input] = dice->Of(places);
+  const auto at = static_cast<std::ptrdiff_t>(input);
+  const bool done = EditGraph(plan, [&, node = n](GraphBuilder* b) {
+    b->node(node).inputs.erase(b->node(node).inputs.begin() + at);
+  });
+  return done ? absl::StrCat(NodeAt(*plan, n).name, " does not read the loss scale") : "";
 }
 
 std::string DropNorm(Plan* plan, Dice* dice) {

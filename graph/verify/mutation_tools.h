@@ -89,6 +89,8 @@ std::string ReadShard(Plan*, Dice*);
 std::string GatherStale(Plan*, Dice*);
 std::string ShiftSlice(Plan*, Dice*);
 std::string Unclip(Plan*, Dice*);
+std::string KeepLossScale(Plan*, Dice*);
+std::string UnscaleOnceMore(Plan*, Dice*);
 std::string DropNorm(Plan*, Dice*);
 std::string SwapSaved(Plan*, Dice*);
 

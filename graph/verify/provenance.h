@@ -8,12 +8,16 @@
 //   scale(a)                       every term's scale times the factor: loss scaling, and its undoing
 //   cast(a)                        the same gradient, parameter or norm in another element type
 //   copy(a, ...)                   the same values in another place
+//   loss_scale                     a factor known only while the step runs: backward's terms carry it, and the
+//                                  clip_coefficient that reads it takes it off again, once
 //   grad_norm, norm_sum            which gradients a norm covers
-//   adamw, adam, sgd               uses one gradient; makes the parameter's next version
+//   adamw, adam, sgd               uses one gradient; makes the parameter's next version, of parameters in 16 bits
+//                                  as a copy of the master that it updates
 //
 // An update is right when its gradient holds each backward slice of its bucket for each micro-batch
 // once, all scaled by 1 / (ranks x micro-batches), summed over the ranks once, and clipped - if at
-// all - by a norm of exactly the gradients that the updates use (so after unscaling, not before).
+// all - by a norm of exactly the gradients that the updates use (so after unscaling, not before). A loss scale that
+// it carries must be the one, of the same step, by which its coefficient divides both it and the norm.
 // Forward and backward of the step must all read one version of the parameters, whole, and what the
 // next step reads must be updated everywhere.
 //
@@ -39,9 +43,17 @@
 namespace millrace {
 namespace verify_internal {
 
+// What terms carry that hold different loss scales.
+constexpr ValueId kMixedScales = -2;
+
+struct Factor {
+  double scale = 1;
+  ValueId loss_scale = -1;  // also multiplied by this value; -1: none
+};
+
 struct Term {
   int count = 0;
-  double scale = 1;
+  Factor factor;
 };
 
 struct Gradient {
@@ -124,6 +136,9 @@ class Provenance {
   // Is what is updated right? In check_provenance.cc.
   void Update(const Node& node, const std::vector<ValueId>& outputs);
   void CheckGradient(const Node& node, int k, const Gradient& g);
+  void CheckUnscaled(const Node& node, const Gradient& g, ValueId coefficient);
+  std::string ScaleName(ValueId loss_scale) const;
+  ValueId OfKind(const std::vector<ValueId>& ports, BufferKind kind) const;  // the first; -1: none
   void CheckClipNorm(NodeId n, const Norm& norm);
   void CheckBuckets();
   void Facts();
@@ -137,12 +152,14 @@ class Provenance {
   int64_t ranks_ = 1, micro_batches_ = 1, last_stage_ = 0, terms_ = 0;
   bool traced_ = false, clips_ = false;
   std::map<ValueId, Gradient> gradients_;
-  std::map<ValueId, double> upstream_scale_;
+  std::map<ValueId, Factor> upstream_;
+  std::set<ValueId> loss_scales_;
   std::map<std::pair<int64_t, int64_t>, const Node*> forwards_;  // by (stage, micro-batch)
   std::set<std::pair<int64_t, int64_t>> recomputed_;
   std::map<ValueId, Norm> norms_;
   std::map<ValueId, ParameterVersion> parameters_;
-  std::set<ValueId> coefficients_, gradients_used_;
+  std::map<ValueId, ValueId> coefficients_;  // and the loss scale by which they divide; -1: none
+  std::set<ValueId> gradients_used_;
   std::vector<std::pair<NodeId, Norm>> clip_norms_;
   std::map<ValueId, ValueId> uncast_;  // what a cast value was cast from
   std::map<int, int>

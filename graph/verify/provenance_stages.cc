@@ -11,12 +11,13 @@ namespace verify_internal {
 void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
   const int64_t stage = IntAttr(node, "stage", 0);
   const bool is_backward = node.op == "backward";
-  double scale = FloatAttr(node, "scale", 1);
+  Factor factor = {FloatAttr(node, "scale", 1)};
   bool has_upstream = false;
   std::set<int> read;
   for (ValueId v : node.inputs) {
     const NodeId producer = g_.producer(v);
     const Value& value = c_.value(v);
+    if (is_backward && loss_scales_.count(v) > 0) factor.loss_scale = v;
     if (value.bucket >= 0 && parameters_.count(v) > 0) {
       read.insert(value.bucket);
       ReadParameter(node, v);
@@ -34,9 +35,10 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
         ((from.op != "forward" && from.op != "recompute") || IntAttr(from, "stage", 0) != stage)) {
       Say(node, absl::StrCat("uses what ", from.name, " saved, not its own forward"));
     }
-    if (const auto it = upstream_scale_.find(v); is_backward && it != upstream_scale_.end()) {
+    if (const auto it = upstream_.find(v); is_backward && it != upstream_.end()) {
+      if (factor.loss_scale >= 0) Say(node, "applies the loss scale to a gradient that has one");
       has_upstream = true;
-      scale = it->second;
+      factor = it->second;
     }
   }
   for (size_t k = 0; k < g_.buckets().size(); ++k) {
@@ -64,10 +66,10 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
     if (value.bucket >= 0 && Kind(v) == BufferKind::kGradient) {
       Gradient& gradient = gradients_[v];
       gradient.bucket = value.bucket;
-      gradient.terms[{static_cast<int>(stage), static_cast<int>(Micro(node))}] = {1, scale};
+      gradient.terms[{static_cast<int>(stage), static_cast<int>(Micro(node))}] = {1, factor};
       CheckSlice(node, value, stage);
     } else {
-      upstream_scale_[v] = scale;
+      upstream_[v] = factor;
     }
   }
 }

@@ -201,6 +201,72 @@ TEST(ProvenanceTest, NormAfterUnscalingAlsoOfACastCopyIsRight) {
   EXPECT_THAT(Said(std::move(s)), HasSubstr("clipped by the norm of all of them"));
 }
 
+// A step whose loss is scaled by a value: who reads it?
+struct Readers {
+  bool backward = true, clip = true;
+  bool next_in_clip = false;  // not the scale of this step, but the one after
+};
+
+Step LossScaled(Readers readers) {
+  Step s;
+  const auto metric = [&](const char* name, DType dtype, int64_t n, BufferKind kind) {
+    Value v;
+    v.name = name;
+    v.dtype = dtype;
+    v.shape = {n};
+    return s.builder().AddValueWithBuffer(v, kind, kind == BufferKind::kOptimizerState);
+  };
+  const ValueId scale = metric("loss_scale", DType::kF64, 6, BufferKind::kOptimizerState);
+  const ValueId grad = s.Backward(0.5);
+  if (readers.backward) {
+    s.builder().node(s.builder().peek().nodes().size() - 1).inputs.push_back(scale);
+  }
+  const ValueId sum = s.Reduced(grad);
+  const ValueId norm = metric("norm", DType::kI64, 10, BufferKind::kMetric);
+  s.Add("grad_norm", {sum}, {norm});
+  const ValueId clip = metric("clip", DType::kF32, 3, BufferKind::kMetric);
+  Value next = s.builder().value(scale);
+  next.name += "'";
+  const ValueId after = s.builder().AddValue(next);
+  const ValueId other = metric("found", DType::kF32, 3, BufferKind::kMetric);
+  if (readers.next_in_clip) {
+    s.Add("clip_coefficient", {norm, scale}, {other}, {{"max_norm", 1.0}});
+    s.Add("update_loss_scale", {other, scale}, {after});
+    s.Add("clip_coefficient", {norm, after}, {clip}, {{"max_norm", 1.0}});
+  } else if (readers.clip) {
+    s.Add("clip_coefficient", {norm, scale}, {clip}, {{"max_norm", 1.0}});
+    s.Add("update_loss_scale", {clip, scale}, {after});
+  } else {
+    s.builder().value(clip).shape = {2};
+    s.Add("clip_coefficient", {norm}, {clip}, {{"max_norm", 1.0}});
+    s.Add("clip_coefficient", {norm, scale}, {other}, {{"max_norm", 1.0}});
+    s.Add("update_loss_scale", {other, scale}, {after});
+  }
+  s.Add("sgd", {s.param(), sum, clip}, {s.On(s.param(), "param'")}, {{"bucket", int64_t{0}}});
+  return s;
+}
+
+TEST(ProvenanceTest, LossScaleIsTakenOffByTheCoefficient) {
+  EXPECT_THAT(Said(LossScaled({})), HasSubstr("the loss scale taken off once, clipped by"));
+}
+
+TEST(ProvenanceTest, LossScaleThatNobodyTakesOffIsFound) {
+  EXPECT_THAT(
+      Said(LossScaled({.clip = false})),
+      HasSubstr("its gradient carries loss_scale, its coefficient divides by no loss scale"));
+}
+
+TEST(ProvenanceTest, LossScaleThatNobodyAppliedIsFound) {
+  EXPECT_THAT(
+      Said(LossScaled({.backward = false})),
+      HasSubstr("its gradient carries no loss scale, its coefficient divides by loss_scale"));
+}
+
+TEST(ProvenanceTest, LossScaleOfTheNextStepIsFound) {
+  EXPECT_THAT(Said(LossScaled({.next_in_clip = true})),
+              HasSubstr("its gradient carries loss_scale, its coefficient divides by loss_scale'"));
+}
+
 // The update uses what the step before left in a persistent gradient, while this step's is being made.
 Step OneStepLate(Attrs attrs) {
   Step s;

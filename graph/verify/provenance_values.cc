@@ -38,9 +38,9 @@ void Provenance::Visit(NodeId n) {
       }
       norms_[outputs[0]].gathered |= norms_[in].gathered;
     }
-  } else if (node.op == "clip_coefficient" && !outputs.empty()) {
-    coefficients_.insert(outputs[0]);
-    for (ValueId in : node.inputs) clip_norms_.push_back({n, norms_[in]});
+  } else if (node.op == "clip_coefficient" && !node.inputs.empty() && !outputs.empty()) {
+    coefficients_[outputs[0]] = node.inputs.size() > 1 ? node.inputs[1] : -1;
+    clip_norms_.push_back({n, norms_[node.inputs[0]]});
   } else if (node.op == "adamw" || node.op == "adam" || node.op == "sgd") {
     Update(node, outputs);
   }
@@ -68,12 +68,12 @@ void Provenance::Scale(const Node& node, const std::vector<ValueId>& outputs) {
   const double factor = FloatAttr(node, "factor", 1);
   if (const auto it = gradients_.find(node.inputs[0]); it != gradients_.end()) {
     Gradient scaled = it->second;
-    for (auto& [key, term] : scaled.terms) term.scale *= factor;
+    for (auto& [key, term] : scaled.terms) term.factor.scale *= factor;
     SetGradient(node, scaled, outputs);
   }
-  if (const auto it = upstream_scale_.find(node.inputs[0]); it != upstream_scale_.end()) {
-    const double scale = it->second * factor;
-    for (ValueId v : outputs) upstream_scale_[v] = scale;
+  if (const auto it = upstream_.find(node.inputs[0]); it != upstream_.end()) {
+    const Factor scaled = {it->second.scale * factor, it->second.loss_scale};
+    for (ValueId v : outputs) upstream_[v] = scaled;
   }
 }
 
@@ -81,7 +81,7 @@ void Provenance::Scale(const Node& node, const std::vector<ValueId>& outputs) {
 void Provenance::Cast(const Node& node, ValueId in, const std::vector<ValueId>& outputs) {
   for (ValueId v : outputs) {
     uncast_[v] = Uncast(in);
-    if (upstream_scale_.count(in) > 0) upstream_scale_[v] = double{upstream_scale_[in]};
+    if (upstream_.count(in) > 0) upstream_[v] = Factor(upstream_[in]);
     if (parameters_.count(in) > 0) {
       parameters_[v] = ParameterVersion(parameters_[in]);
       if (c_.value(v).bucket != c_.value(in).bucket) {
@@ -91,7 +91,7 @@ void Provenance::Cast(const Node& node, ValueId in, const std::vector<ValueId>& 
       }
     }
     if (const auto it = norms_.find(in); it != norms_.end()) norms_[v] = Norm(it->second);
-    if (coefficients_.count(in) > 0) coefficients_.insert(v);
+    if (coefficients_.count(in) > 0) coefficients_[v] = ValueId{coefficients_[in]};
   }
   if (const auto it = gradients_.find(in); it != gradients_.end()) {
     SetGradient(node, Gradient(it->second), outputs);
@@ -120,8 +120,9 @@ std::string Provenance::Describe(const Gradient& g) const {
 void Provenance::AddTerms(const Gradient& from, Gradient* to) {
   for (const auto& [key, term] : from.terms) {
     Term& mine = to->terms[key];
-    if (mine.count == 0) mine.scale = term.scale;
-    if (mine.scale != term.scale) mine.scale = std::nan("");
+    if (mine.count == 0) mine.factor = term.factor;
+    if (mine.factor.scale != term.factor.scale) mine.factor.scale = std::nan("");
+    if (mine.factor.loss_scale != term.factor.loss_scale) mine.factor.loss_scale = kMixedScales;
     mine.count += term.count;
   }
 }

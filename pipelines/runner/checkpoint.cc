@@ -18,6 +18,7 @@
 #include "data/atomic_file.h"
 #include "data/file.h"
 #include "data/safetensors/safetensors.h"
+#include "dist/kernels.h"
 #include "graph/base/findings.h"
 #include "graph/base/status.h"
 
@@ -60,13 +61,17 @@ std::vector<NamedTensor> TensorsOf(const ModelState& state,
                                    const std::vector<ModelState::Tensor>& from) {
   std::vector<NamedTensor> tensors;
   for (const ModelState::Tensor& t : from) {
-    tensors.push_back({.name = t.name, .dtype = DType::kF32, .shape = t.shape});
-    tensors.back().read = [&state, &t](void* out) { return state.Read(t, static_cast<float*>(out)); };
+    tensors.push_back({.name = t.name, .dtype = t.dtype, .shape = t.shape});
+    tensors.back().read = [&state, &t](void* out) { return state.Read(t, out); };
   }
   return tensors;
 }
 
-void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findings* findings) {
+bool Floats(DType t) { return t == DType::kF32 || t == DType::kBF16 || t == DType::kF16; }
+
+// `any_float`: another floating-point type will be converted.
+void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, bool any_float,
+                 Findings* findings) {
   const SafetensorsFile::Entry* entry = file.Find(t.name);
   if (entry == nullptr) {
     std::vector<std::string> names;
@@ -76,12 +81,17 @@ void CheckTensor(const SafetensorsFile& file, const ModelState::Tensor& t, Findi
                    .message = absl::StrCat("tensor '", t.name, "' is missing"),
                    .suggestion = near.empty() ? "" : absl::StrCat("the file has '", near, "'"),
                    .file = file.path()});
-  } else if (entry->shape != t.shape || entry->dtype != DType::kF32) {
+  } else if (entry->shape != t.shape ||
+             (entry->dtype != t.dtype && !(any_float && Floats(entry->dtype)))) {
     findings->Add(
         {.check = "checkpoint",
          .message = absl::StrCat("tensor '", t.name, "' is ", Name(entry->dtype), " [",
-                                 absl::StrJoin(entry->shape, ", "), "], the model has f32 [",
-                                 absl::StrJoin(t.shape, ", "), "]"),
+                                 absl::StrJoin(entry->shape, ", "), "], the model has ",
+                                 Name(t.dtype), " [", absl::StrJoin(t.shape, ", "), "]"),
+         .suggestion = entry->shape == t.shape
+                           ? "a run goes on in the precision it began with; load only the weights "
+                             "with checkpoint.init_from"
+                           : "",
          .file = file.path()});
   }
 }
@@ -90,7 +100,7 @@ absl::Status WriteAll(const SafetensorsFile& file, const ModelState& state,
                       const std::vector<ModelState::Tensor>& tensors) {
   for (const ModelState::Tensor& t : tensors) {
     const SafetensorsFile::Entry& entry = *file.Find(t.name);
-    RETURN_IF_ERROR(state.Write(t, reinterpret_cast<const float*>(entry.data)));
+    RETURN_IF_ERROR(state.Write(t, entry.data));
     file.Release(entry);
   }
   return state.Close();
@@ -203,8 +213,8 @@ absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path,
   ASSIGN_OR_RETURN(const SafetensorsFile optimizer,
                    SafetensorsFile::Open(folder + "/optimizer.safetensors"));
   Findings findings;
-  for (const ModelState::Tensor& t : state.params()) CheckTensor(model, t, &findings);
-  for (const ModelState::Tensor& t : state.states()) CheckTensor(optimizer, t, &findings);
+  for (const ModelState::Tensor& t : state.params()) CheckTensor(model, t, false, &findings);
+  for (const ModelState::Tensor& t : state.states()) CheckTensor(optimizer, t, false, &findings);
   if (model.entries().size() > state.params().size() && findings.ok()) {
     findings.Add({.check = "checkpoint",
                   .message = absl::StrCat("holds ", model.entries().size(),
@@ -226,9 +236,21 @@ absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path,
 absl::Status LoadWeights(const std::string& path, const ModelState& state) {
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
   Findings findings;
-  for (const ModelState::Tensor& t : state.params()) CheckTensor(file, t, &findings);
+  for (const ModelState::Tensor& t : state.params()) CheckTensor(file, t, true, &findings);
   RETURN_IF_ERROR(findings.ToStatus());
-  return WriteAll(file, state, state.params());
+  std::vector<float> wide;
+  for (const ModelState::Tensor& t : state.params()) {
+    const SafetensorsFile::Entry* entry = file.Find(t.name);
+    wide.resize(t.numel);
+    if (entry->dtype == DType::kF32) {
+      std::memcpy(wide.data(), entry->data, t.numel * sizeof(float));
+    } else {
+      Widen(entry->dtype, reinterpret_cast<const uint16_t*>(entry->data), wide.data(), t.numel);
+    }
+    RETURN_IF_ERROR(state.WriteParameter(t, wide.data()));
+    file.Release(*entry);
+  }
+  return state.Close();
 }
 
 }  // namespace millrace

@@ -1,8 +1,9 @@
 // Checkpoints: a folder per saved step that appears whole or not at all.
 //
 //   <run>/checkpoints/step-00000020/
-//     model.safetensors       parameters under the public checkpoint's names
-//     optimizer.safetensors   exp_avg.<name>, exp_avg_sq.<name> or momentum.<name>
+//     model.safetensors       parameters under the public checkpoint's names, in their own element type
+//     optimizer.safetensors   exp_avg.<name>, exp_avg_sq.<name> or momentum.<name>; of parameters in 16 bits
+//                             master.<name>; loss_scale where there is one
 //     state.json              step, position in the data, seed, optimizer, fingerprint of the weights
 //
 // Everything is written into a folder with a temporary name, synced and renamed; only then are the oldest
@@ -44,7 +45,8 @@ absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path, const std::s
 // The newest complete step folder under `folder`; kNotFound names the folder and says what was looked for.
 absl::StatusOr<std::string> NewestCheckpoint(const std::string& folder);
 
-// Parameters alone, by name, from a safetensors file.
+// Parameters alone, by name, from a safetensors file of f32, bf16 or f16. In 16 bits, the masters get what the file
+// has, the parameters that rounded.
 absl::Status LoadWeights(const std::string& file, const ModelState& state);
 
 }  // namespace millrace

@@ -3,10 +3,12 @@
 #include "pipelines/runner/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "data/file.h"
 #include "data/safetensors/safetensors.h"
 #include "data/test_files.h"
@@ -33,14 +35,15 @@ Machine AnyMachine() {
 // The tensors of a run on `world` ranks at a ZeRO stage, filled from a seed.
 struct Trained {
   Trained(int world, int stage, uint64_t seed,
-          std::vector<std::vector<int64_t>> params = {{8, 4}, {5}}) {
-    ModelSpec spec = MakeFakeModel({.params = std::move(params)});
+          std::vector<std::vector<int64_t>> params = {{8, 4}, {5}}, DType dtype = DType::kF32) {
+    ModelSpec spec = MakeFakeModel({.params = std::move(params), .dtype = dtype});
     for (StageSpec& s : spec.stages) {
       for (ParamSpec& p : s.params) p.init = {InitSpec::Kind::kNormal, 1};
     }
     LowerOptions options;
     options.world_size = world;
     options.zero_stage = stage;
+    if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
     plan = std::make_unique<Plan>(
         *MakePlan(*Lower(spec, options), AnyMachine(), {.world_size = world}));
     std::vector<const RankBuffers*> all;
@@ -52,19 +55,19 @@ struct Trained {
     state->Initialise(seed);
     float next = static_cast<float>(seed);
     for (const ModelState::Tensor& t : state->states()) {
-      std::vector<float> v(t.numel);
+      std::vector<float> v(t.bytes() / sizeof(float));
       for (float& x : v) x = next++;
       EXPECT_TRUE(state->Write(t, v.data()).ok());
     }
   }
 
   // Everything that a checkpoint holds, in one row.
-  std::vector<float> Values() const {
-    std::vector<float> all;
+  std::vector<char> Values() const {
+    std::vector<char> all;
     for (const auto* list : {&state->params(), &state->states()}) {
       for (const ModelState::Tensor& t : *list) {
-        all.resize(all.size() + t.numel);
-        EXPECT_TRUE(state->Read(t, all.data() + all.size() - t.numel).ok());
+        all.resize(all.size() + t.bytes());
+        EXPECT_TRUE(state->Read(t, all.data() + all.size() - t.bytes()).ok());
       }
     }
     return all;
@@ -116,6 +119,57 @@ TEST(Checkpoint, ComesBackUnderEveryStageAndWorldSize) {
   }
 }
 
+TEST(Checkpoint, SixteenBitsMastersAndLossScaleComeBackUnderEveryStage) {
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const std::string folder = TestPath(absl::StrCat("checkpoints_", Name(dtype)));
+    const Trained saved(2, 2, /*seed=*/1, {{8, 4}, {5}}, dtype);
+    const std::string step = *SaveCheckpoint(folder, *saved.state, At(20), 2);
+    for (int stage = 0; stage < 4; ++stage) {
+      const Trained loaded(2, stage, /*seed=*/2, {{8, 4}, {5}}, dtype);
+      const auto position = LoadCheckpoint(folder, "ADAMW", *loaded.state);
+      ASSERT_TRUE(position.ok()) << position.status();
+      EXPECT_EQ(loaded.Values(), saved.Values()) << "stage " << stage;
+    }
+    const auto model = SafetensorsFile::Open(step + "/model.safetensors");
+    const auto states = SafetensorsFile::Open(step + "/optimizer.safetensors");
+    EXPECT_EQ(model->Find("a.p0")->dtype, dtype);
+    EXPECT_EQ(states->Find("master.a.p0")->dtype, DType::kF32);
+    EXPECT_EQ(states->Find("loss_scale") != nullptr, dtype == DType::kF16);
+    // Another precision goes on with the weights alone.
+    const Trained other(2, 2, /*seed=*/2);
+    ExpectError(LoadCheckpoint(folder, "ADAMW", *other.state).status(),
+                absl::StatusCode::kInvalidArgument,
+                {absl::StrCat("'a.p0' is ", Name(dtype), " [8, 4], the model has f32 [8, 4]"),
+                 "checkpoint.init_from"});
+  }
+}
+
+TEST(Checkpoint, WeightsLoadFromOtherPrecisions) {
+  const std::string folder = TestPath("checkpoints");
+  const Trained saved(2, 2, /*seed=*/1);
+  const std::string model = *SaveCheckpoint(folder, *saved.state, At(1), 1) + "/model.safetensors";
+  const std::vector<std::vector<int64_t>> params = {{8, 4}, {5}};
+  const Trained half(2, 2, /*seed=*/2, params, DType::kBF16);
+  ASSERT_TRUE(LoadWeights(model, *half.state).ok());
+  // The masters have all of it, the parameters what 16 bits hold.
+  const Trained same(2, 2, /*seed=*/1, params, DType::kBF16);
+  EXPECT_EQ(half.state->WeightsSha256(), same.state->WeightsSha256());
+  std::vector<float> master(32), weights(32);
+  half.state->Read(half.state->states()[0], master.data());
+  saved.state->Read(saved.state->params()[0], weights.data());
+  EXPECT_EQ(half.state->states()[0].name, "master.a.p0");
+  EXPECT_EQ(master, weights);
+  // And back: what was rounded stays so.
+  const std::string rounded =
+      *SaveCheckpoint(folder + "16", *half.state, At(1), 1) + "/model.safetensors";
+  const Trained wide(1, 0, /*seed=*/3);
+  ASSERT_TRUE(LoadWeights(rounded, *wide.state).ok());
+  std::vector<float> back(32);
+  wide.state->Read(wide.state->params()[0], back.data());
+  EXPECT_NE(back, weights);
+  for (int i = 0; i < 32; ++i) EXPECT_NEAR(back[i], weights[i], 0.004 * std::abs(weights[i]));
+}
+
 TEST(Checkpoint, TheNewestAreKeptAndTheNewestIsLoaded) {
   const std::string folder = TestPath("checkpoints");
   for (int64_t step : {1, 9, 10, 200}) {
@@ -156,7 +210,7 @@ TEST(Checkpoint, WhatDoesNotFitIsRefusedWithEveryTensorAndNothingChanges) {
   const std::string folder = TestPath("checkpoints");
   ASSERT_TRUE(SaveCheckpoint(folder, *Trained(2, 2, 1).state, At(3), 1).ok());
   const Trained other(2, 2, /*seed=*/2, /*params=*/{{8, 4}, {6}, {7}});
-  const std::vector<float> before = other.Values();
+  const std::vector<char> before = other.Values();
   const absl::Status status = LoadCheckpoint(folder, "ADAMW", *other.state).status();
   ExpectError(status, absl::StatusCode::kInvalidArgument,
               {"model.safetensors", "optimizer.safetensors",

@@ -194,6 +194,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
   absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
+  SetDType(ModelDType(p), &c.model);
   ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
   const StageSpec& head = c.spec.stages.back();
   c.image_needs =
@@ -223,6 +224,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
 
   c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
   ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args, c.eval_batch));
+  SetDType(ModelDType(p), &c.eval_model);
   ASSIGN_OR_RETURN(c.eval_spec, Probe(c.eval_model, {.threads = p.runtime().threads_per_rank()}));
   options.kind = StepKind::kEvaluate;
   ASSIGN_OR_RETURN(Graph evaluate, Lower(c.eval_spec, options));
@@ -284,8 +286,8 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
 }
 
 absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch) {
-  ASSIGN_OR_RETURN(const ModelDef model,
-                   BuildModel(pipeline.model().name(), AllArgs(pipeline), batch));
+  ASSIGN_OR_RETURN(ModelDef model, BuildModel(pipeline.model().name(), AllArgs(pipeline), batch));
+  SetDType(ModelDType(pipeline), &model);
   return Probe(model, {.threads = pipeline.runtime().threads_per_rank()});
 }
 

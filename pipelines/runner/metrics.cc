@@ -74,6 +74,11 @@ absl::Status MetricsFile::Write(const StepMetrics& m) {
   if (m.grad_norm >= 0 || std::isnan(m.grad_norm)) json["grad_norm"] = Number(m.grad_norm);
   json["step_seconds"] = m.step_seconds;
   json["samples_per_second"] = m.samples_per_second;
+  if (m.loss_scale > 0) json["loss_scale"] = m.loss_scale;
+  if (m.skipped) json["skipped"] = true;
+  if (!m.overflow_parameter.empty()) {
+    json["overflow"] = {{"parameter", m.overflow_parameter}, {"rank", m.overflow_rank}};
+  }
   return WriteLine(json.dump());
 }
 

@@ -1,6 +1,7 @@
 // What a run tells: metrics.jsonl for machines, one live line for people.
 //
 //   {"step": 20, "epoch": 0, "loss": 2.1, "lr": 0.001, "grad_norm": 1.3, "step_seconds": 0.011, "samples_per_second": 5800}
+//   {"step": 21, ..., "loss_scale": 65536, "skipped": true, "overflow": {"parameter": "classifier.weight", "rank": 1}}
 //   {"step": 20, "eval_loss": 1.9, "top1": 0.41, "top5": 0.88, "samples": 297}
 //
 // The progress line goes to stderr: rewritten in place on a terminal, a plain line at most every few seconds
@@ -22,6 +23,11 @@ struct StepMetrics {
   double loss = 0, lr = 0;
   double grad_norm = -1;  // < 0: not computed
   double step_seconds = 0, samples_per_second = 0;
+  double loss_scale = 0;  // of this step; 0: none
+  bool skipped = false;   // an overflow: nothing was updated
+  std::string
+      overflow_parameter;  // the first whose gradient was not finite; "": only a sum over the ranks was not
+  int overflow_rank = -1;  // and where
 };
 
 struct EvalMetrics {

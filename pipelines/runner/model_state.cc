@@ -7,12 +7,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dist/kernels.h"
+#include "graph/base/loss_scale.h"
 #include "graph/base/status.h"
+#include "graph/ir/loss_scale_attrs.h"
 #include "graph/ir/text.h"
 #include "models/init.h"
 #include "pipelines/runner/sha256.h"
 
 namespace millrace {
+namespace {
+
+constexpr char kLossScale[] = "loss_scale";  // the value, and the tensor in a checkpoint
+
+}  // namespace
 
 ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
                                std::vector<const RankBuffers*> buffers,
@@ -37,6 +45,8 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
     t.shape = p.shape;
     t.numel = place.slot.numel;
     t.value = plan.graph.FindValue(absl::StrCat(role, "/", bucket.name));
+    if (t.value >= 0) t.dtype = plan.graph.values()[t.value].dtype;
+    if (role == "param") t.master = plan.graph.FindValue(absl::StrCat("master/", bucket.name));
     t.offset = place.slot.offset;
     t.whole = bucket.numel;
     t.init = p.init;
@@ -44,15 +54,27 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
     return t;
   };
   for (const Place& place : places) state.params_.push_back(tensor_of(place, "param"));
-  for (const char* role : {"exp_avg", "exp_avg_sq", "momentum", "host_grad"}) {
+  for (const char* role : {"master", "exp_avg", "exp_avg_sq", "momentum", "host_grad"}) {
     for (const Place& place : places) {
       Tensor t = tensor_of(place, role);
       // Gradients that wait for the next step's update are a state; others are gone with the step.
       const auto persists = [&](ValueId v) {
         return plan.graph.buffers()[plan.graph.values()[v].buffer].persistent;
       };
+      // A master in f32 beside a parameter in f32 is the parameter.
+      const ParamSpec& p = spec.stages[place.slot.stage].params[place.slot.param];
+      if (absl::string_view(role) == "master" && p.dtype == DType::kF32) continue;
       if (t.value >= 0 && persists(t.value)) state.states_.push_back(std::move(t));
     }
+  }
+  if (const ValueId v = plan.graph.FindValue(kLossScale); v >= 0) {
+    Tensor t;
+    t.name = kLossScale;
+    t.dtype = plan.graph.values()[v].dtype;
+    t.shape = plan.graph.values()[v].shape;
+    t.numel = t.whole = plan.graph.values()[v].numel();
+    t.value = v;
+    state.states_.push_back(std::move(t));
   }
   return state;
 }
@@ -68,6 +90,7 @@ ModelState ModelState::OfGraph(const Plan& plan, const GraphDef& text,
     if (!buffer.persistent || graph.producer(v) >= 0) continue;
     Tensor t;
     t.name = value.name;
+    t.dtype = value.dtype;
     t.shape = value.shape;
     t.value = v;
     t.whole = value.numel();
@@ -101,27 +124,40 @@ absl::Status ModelState::ForEachPart(const Tensor& t, ValueId value, bool change
     const int64_t end = std::min(t.offset + t.numel, first + part);
     if (begin >= end) continue;
     ASSIGN_OR_RETURN(char* const place, memory_->At(static_cast<int>(r), value, change));
-    f(reinterpret_cast<float*>(place) + (begin - first), begin - t.offset, end - begin);
+    const int64_t size = SizeOf(plan_->graph.values()[value].dtype);
+    f(place + (begin - first) * size, begin - t.offset, end - begin);
   }
   return absl::OkStatus();
 }
 
-absl::Status ModelState::Read(const Tensor& tensor, float* out) const {
+absl::Status ModelState::Read(const Tensor& tensor, void* out) const {
+  const int64_t size = SizeOf(tensor.dtype);
   return ForEachPart(tensor, tensor.value, /*change=*/false,
-                     [&](const float* place, int64_t first, int64_t count) {
-                       std::memcpy(out + first, place, count * sizeof(float));
+                     [&](const char* place, int64_t first, int64_t count) {
+                       std::memcpy(static_cast<char*>(out) + first * size, place, count * size);
                      });
 }
 
-absl::Status ModelState::Write(const Tensor& tensor, const float* in) const {
-  for (ValueId value : {tensor.value, tensor.master}) {
-    if (value < 0) continue;
-    RETURN_IF_ERROR(ForEachPart(tensor, value, /*change=*/true,
-                                [&](float* place, int64_t first, int64_t count) {
-                                  std::memcpy(place, in + first, count * sizeof(float));
-                                }));
-  }
-  return absl::OkStatus();
+absl::Status ModelState::WriteTo(const Tensor& tensor, ValueId value, const void* in) const {
+  const int64_t size = SizeOf(plan_->graph.values()[value].dtype);
+  return ForEachPart(
+      tensor, value, /*change=*/true, [&](char* place, int64_t first, int64_t count) {
+        std::memcpy(place, static_cast<const char*>(in) + first * size, count * size);
+      });
+}
+
+absl::Status ModelState::Write(const Tensor& tensor, const void* in) const {
+  RETURN_IF_ERROR(WriteTo(tensor, tensor.value, in));
+  if (tensor.master < 0 || tensor.dtype != DType::kF32) return absl::OkStatus();
+  return WriteTo(tensor, tensor.master, in);
+}
+
+absl::Status ModelState::WriteParameter(const Tensor& parameter, const float* in) const {
+  if (parameter.dtype == DType::kF32) return Write(parameter, in);
+  std::vector<uint16_t> narrow(parameter.numel);
+  Narrow(parameter.dtype, in, narrow.data(), parameter.numel);
+  RETURN_IF_ERROR(WriteTo(parameter, parameter.value, narrow.data()));
+  return parameter.master < 0 ? absl::OkStatus() : WriteTo(parameter, parameter.master, in);
 }
 
 // Every element costs a logarithm or so: a large tensor is filled by all cores.
@@ -141,6 +177,12 @@ void FillByAllCores(const ParamSpec& spec, uint64_t seed, int64_t begin, int64_t
 
 absl::Status ModelState::Initialise(uint64_t seed) const {
   RETURN_IF_ERROR(memory_->Zero());
+  for (const Node& node : plan_->graph.nodes()) {
+    if (node.op != "update_loss_scale") continue;
+    const LossScaleState start = StartOf(LossScaleOptionsOf(node));
+    for (const RankBuffers* buffers : memory_->buffers())
+      *buffers->as<LossScaleState>(node.inputs[1]) = start;
+  }
   std::vector<float> whole;
   for (const Tensor& t : params_) RETURN_IF_ERROR(InitialiseTensor(t, seed, &whole));
   return memory_->Close();
@@ -153,13 +195,14 @@ absl::Status ModelState::InitialiseTensor(const Tensor& t, uint64_t seed,
   spec.shape = t.shape;
   spec.init = t.init;
   // The same on every rank, or in two places: made once.
-  if (t.master >= 0 || t.whole == plan_->graph.values()[t.value].numel()) {
+  if (t.master >= 0 || t.dtype != DType::kF32 ||
+      t.whole == plan_->graph.values()[t.value].numel()) {
     whole->resize(t.numel);
     FillByAllCores(spec, seed, 0, t.numel, whole->data());
-    return Write(t, whole->data());
+    return WriteParameter(t, whole->data());
   }
-  return ForEachPart(t, t.value, /*change=*/true, [&](float* place, int64_t first, int64_t count) {
-    FillByAllCores(spec, seed, first, first + count, place);
+  return ForEachPart(t, t.value, /*change=*/true, [&](char* place, int64_t first, int64_t count) {
+    FillByAllCores(spec, seed, first, first + count, reinterpret_cast<float*>(place));
   });
 }
 
@@ -169,11 +212,11 @@ absl::StatusOr<std::string> ModelState::WeightsSha256() const {
   std::sort(order.begin(), order.end(),
             [](const Tensor* a, const Tensor* b) { return a->name < b->name; });
   Sha256 sha;
-  std::vector<float> bytes;
+  std::vector<char> bytes;
   for (const Tensor* t : order) {
-    bytes.resize(t->numel);
+    bytes.resize(t->bytes());
     RETURN_IF_ERROR(Read(*t, bytes.data()));
-    sha.Update(bytes.data(), bytes.size() * sizeof(float));
+    sha.Update(bytes.data(), bytes.size());
   }
   RETURN_IF_ERROR(memory_->Close());
   return sha.HexDigest();

@@ -78,6 +78,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
 }
 
 absl::Status Ranks::RunStep(int64_t step, const StepScalars& scalars) {
+  for (const auto& model : models_) model->ForgetOverflow();
   return executor_->RunStep(StepContext{step, &scalars});
 }
 

@@ -41,6 +41,10 @@ class Ranks {
   const RankBuffers& buffers(int rank) const { return buffers_[rank]; }
   std::vector<const RankBuffers*> all_buffers() const;
   int size() const { return static_cast<int>(buffers_.size()); }
+  // With a loss scale: the first gradient of the last step that was not finite, on one rank.
+  Overflow overflow(int rank) const {
+    return models_.empty() ? Overflow() : models_[rank]->overflow();
+  }
   // Sums and maxima over the ranks; see ModelRuntime.
   int64_t unplanned_allocations() const;
   int64_t unplanned_bytes() const;  // of the rank that had most

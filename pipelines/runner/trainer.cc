@@ -5,15 +5,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "data/file.h"
+#include "graph/base/loss_scale.h"
 #include "graph/base/median.h"
 #include "graph/base/status.h"
+#include "graph/ir/loss_scale_attrs.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/recorder.h"
 #include "models/allocator.h"
@@ -108,6 +112,12 @@ class InProcessTrainer final : public Trainer {
   absl::Status OpenLoader(const OpenedData& data);
   absl::Status AllocateRanks();
   absl::StatusOr<StepMetrics> Step(int64_t step);
+  // With a loss scale. After a step: did it overflow, where first, and do the ranks agree?
+  const LossScaleState& LossScaleOf(int rank) const {
+    return *train_->buffers(rank).as<LossScaleState>(loss_scale_value_);
+  }
+  absl::Status ReadLossScale(const LossScaleState& before, StepMetrics* m) const;
+  absl::Status CheckLossScale(const StepMetrics& m) const;
   absl::Status Evaluate(int64_t step, RunResult* result);
   absl::Status Save(int64_t step, RunResult* result);
   absl::Status WriteTrace(RunResult* result);
@@ -125,9 +135,10 @@ class InProcessTrainer final : public Trainer {
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<LrScheduler> schedule_;
   std::vector<ValueId> loss_values_;
-  ValueId norm_value_ = -1;
+  ValueId norm_value_ = -1, loss_scale_value_ = -1;
   int64_t total_steps_ = 0, first_step_ = 0;
   LoaderState loader_start_;
+  LossScaleOptions loss_scale_options_;
 };
 
 absl::Status InProcessTrainer::Prepare() {
@@ -149,6 +160,11 @@ absl::Status InProcessTrainer::Prepare() {
         c_.plan.graph.nodes()[c_.plan.graph.producer(v)].op == "clip_coefficient") {
       norm_value_ = v;
     }
+  }
+  for (const Node& node : c_.plan.graph.nodes()) {
+    if (node.op != "update_loss_scale") continue;
+    loss_scale_value_ = node.inputs[1];
+    loss_scale_options_ = LossScaleOptionsOf(node);
   }
   total_steps_ = p_.train().epochs() > 0
                      ? p_.train().epochs() * batches_->loader().batches_per_epoch()
@@ -242,9 +258,12 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
   StepMetrics m;
   m.step = step;
   m.epoch = (step - 1) / batches_->loader().batches_per_epoch();
-  m.lr = schedule_->AfterSteps(step - 1);
+  const bool scaled = loss_scale_value_ >= 0;
+  const LossScaleState before = scaled ? LossScaleOf(0) : LossScaleState();
+  const int64_t update = step - static_cast<int64_t>(before.skipped);
+  m.lr = schedule_->AfterSteps(update - 1);
   const auto begin = SteadyClock::now();
-  RETURN_IF_ERROR(train_->RunStep(step, {m.lr, step}));
+  RETURN_IF_ERROR(train_->RunStep(step, {m.lr, update}));
   m.step_seconds = Seconds(SteadyClock::now() - begin).count();
   m.samples_per_second = static_cast<double>(batches_->loader().global_batch()) / m.step_seconds;
   for (int r = 0; r < train_->size(); ++r) {
@@ -252,7 +271,51 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
   }
   m.loss /= static_cast<double>(std::max<size_t>(1, train_->size() * loss_values_.size()));
   if (norm_value_ >= 0) m.grad_norm = train_->buffers(0).as<float>(norm_value_)[1];
+  if (scaled) RETURN_IF_ERROR(ReadLossScale(before, &m));
   return m;
+}
+
+absl::Status InProcessTrainer::ReadLossScale(const LossScaleState& before, StepMetrics* m) const {
+  const LossScaleState& after = LossScaleOf(0);
+  for (int r = 1; r < train_->size(); ++r) {
+    if (std::memcmp(&LossScaleOf(r), &after, sizeof(after)) == 0) continue;
+    return absl::InternalError(absl::StrCat(
+        "step ", m->step, ": rank ", r, " has loss scale ", LossScaleOf(r).scale, " after ",
+        LossScaleOf(r).skipped, " skipped steps, rank 0 ", after.scale, " after ", after.skipped));
+  }
+  m->loss_scale = before.scale;
+  m->skipped = after.skipped > before.skipped;
+  Overflow first;
+  for (int r = 0; r < train_->size() && m->skipped; ++r) {
+    const Overflow o = train_->overflow(r);
+    const auto order = [](const Overflow& x) { return std::make_pair(x.micro_batch, -x.stage); };
+    if (o.parameter.empty() || (!first.parameter.empty() && order(o) >= order(first))) continue;
+    first = o;
+    m->overflow_rank = r;
+  }
+  m->overflow_parameter = first.parameter;
+  return absl::OkStatus();
+}
+
+std::string OverflowText(const StepMetrics& m) {
+  return m.overflow_parameter.empty() ? "a gradient's sum over the ranks is not finite"
+                                      : absl::StrCat("the gradient of ", m.overflow_parameter,
+                                                     " is not finite on rank ", m.overflow_rank);
+}
+
+// Whether to go on after an overflow.
+absl::Status InProcessTrainer::CheckLossScale(const StepMetrics& m) const {
+  const auto limit = static_cast<double>(loss_scale_options_.max_skips);
+  if (!m.skipped || limit == 0 || LossScaleOf(0).skipped_at_min < limit) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "step ", m.step, ": ", OverflowText(m), ", overflow number ", loss_scale_options_.max_skips,
+      " in a row at ",
+      loss_scale_options_.dynamic ? "the smallest loss scale, " : "the static loss scale ",
+      LossScaleOf(0).scale, "; help: a smaller ",
+      loss_scale_options_.dynamic ? "optimizer.lr, or optimizer.clip_norm"
+                                  : "precision.loss_scale.static, or a dynamic one",
+      ", or precision.mode BF16, whose range is that of f32; precision.loss_scale.max_skips says "
+      "how many are let pass"));
 }
 
 absl::Status InProcessTrainer::Evaluate(int64_t step, RunResult* result) {
@@ -304,6 +367,7 @@ absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
 
 absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   result->last_step = step;
+  if (loss_scale_value_ >= 0) result->loss_scale = LossScaleOf(0).scale;
   ASSIGN_OR_RETURN(result->weights_sha256, state_->WeightsSha256());
   if (options_.predicted != nullptr && !options_.predicted->steps.empty()) {
     const StepMark& step = options_.predicted->steps.front();
@@ -359,10 +423,23 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
     }
     result.loss_last = m.loss;
     if (options_.keep_losses) result.losses.push_back(m.loss);
-    if (step % std::max<int64_t>(1, p_.train().log_every()) == 0 || step == total_steps_) {
+    if (step % std::max<int64_t>(1, p_.train().log_every()) == 0 || step == total_steps_ ||
+        m.skipped) {
       RETURN_IF_ERROR(metrics_->Write(m));
     }
     progress.Update(m);
+    if (m.skipped) {
+      ++result.skipped_steps;
+      progress.Say(absl::StrFormat("step %d  skipped: %s; loss scale %g -> %g", step,
+                                   OverflowText(m), m.loss_scale, LossScaleOf(0).scale));
+      RETURN_IF_ERROR(CheckLossScale(m));
+    } else if (!std::isfinite(m.loss) && result.nonfinite_loss_step == 0) {
+      result.nonfinite_loss_step = step;
+      progress.Say(absl::StrFormat(
+          "step %d  the loss is %g: what follows is lost; try a smaller optimizer.lr, or "
+          "optimizer.clip_norm",
+          step, m.loss));
+    }
     if (p_.train().eval_every() > 0 && step % p_.train().eval_every() == 0) {
       RETURN_IF_ERROR(Evaluate(step, &result));
       if (result.evaluated) {

@@ -5,7 +5,7 @@
 //   ASSIGN_OR_RETURN(RunResult result, trainer->Run());
 //
 // Create reports bad input (missing files, checkpoints that do not fit); Run fails with the step's own status:
-// kDeadlineExceeded for a stuck step, anything else for a failed one.
+// kDeadlineExceeded for a stuck step, anything else for a failed one, or for a loss scale that cannot go lower.
 #ifndef MILLRACE_PIPELINES_RUNNER_TRAINER_H_
 #define MILLRACE_PIPELINES_RUNNER_TRAINER_H_
 
@@ -57,6 +57,10 @@ struct RunResult {
   double seconds_to_first_step = 0;  // from the start of the process to the end of the first step
   double simulated_step_seconds = 0;
   bool interrupted = false;
+  double loss_scale = 0;      // at the end; 0: none
+  int64_t skipped_steps = 0;  // of `steps`: their gradients overflowed
+  int64_t nonfinite_loss_step =
+      0;  // the first whose loss was not finite although it was not skipped; 0: none
   std::string metrics_path, trace_path, checkpoint_path;
   Trace trace;  // of the last runtime.trace_steps steps; refers to the compiled pipeline's plan
 };

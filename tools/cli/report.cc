@@ -115,6 +115,11 @@ Json RunJson(const RunResult& r, bool losses) {
   json["seconds_to_first_step"] = r.seconds_to_first_step;
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
+  if (r.loss_scale > 0) {
+    json["loss_scale"] = r.loss_scale;
+    json["skipped_steps"] = r.skipped_steps;
+  }
+  if (r.nonfinite_loss_step > 0) json["nonfinite_loss_step"] = r.nonfinite_loss_step;
   json["outputs"] = {{"metrics", r.metrics_path},
                      {"trace", r.trace_path},
                      {"report", ""},
@@ -183,6 +188,10 @@ std::string RunText(const RunResult& r) {
     absl::StrAppend(
         &out, absl::StrFormat("test accuracy %.4f (top-5 %.4f) on %d samples, loss %.4f\n",
                               r.metrics.top1, r.metrics.top5, r.metrics.samples, r.metrics.loss));
+  }
+  if (r.loss_scale > 0) {
+    absl::StrAppend(
+        &out, absl::StrFormat("loss scale %g, %d steps skipped\n", r.loss_scale, r.skipped_steps));
   }
   absl::StrAppend(&out,
                   absl::StrFormat("device memory per rank: planned %d bytes, measured %d bytes\n",

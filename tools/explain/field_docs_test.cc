@@ -29,7 +29,8 @@ TEST(FieldDocs, OfAnEnumNameItsValues) {
   ASSERT_THAT(policy->values, SizeIs(3));
   EXPECT_EQ(policy->values[1].name, "REDUCE_LAST");
   EXPECT_THAT(policy->values[1].comment, HasSubstr("reduce once"));
-  EXPECT_EQ(DocOf("precision.mode")->values[1].comment, "not in this version");
+  EXPECT_EQ(DocOf("precision.mode")->values[1].comment,
+            "bfloat16: the range of F32, 8 significant bits");
 }
 
 TEST(FieldDocs, WhatIsNoSettingIsNotFound) {

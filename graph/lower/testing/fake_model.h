@@ -17,6 +17,7 @@ struct FakeModelOptions {
   int stages = 3;
   // Shapes of every stage's parameters; the names are "<stage>.p0", "<stage>.p1", ...
   std::vector<std::vector<int64_t>> params = {{8, 4}, {5}};
+  DType dtype = DType::kF32;  // of parameters and boundary tensors
   int64_t batch = 2;
   int64_t width = 16;  // elements of a boundary tensor per sample
   int64_t saved_bytes = 1024;
@@ -36,13 +37,13 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     stage.name = s < 26 ? std::string(1, static_cast<char>('a' + s)) : "s" + std::to_string(s);
     stage.class_key = s == 0 ? "first" : s == o.stages - 1 ? "last" : "middle";
     for (size_t i = 0; i < o.params.size(); ++i) {
-      stage.params.push_back({stage.name + ".p" + std::to_string(i), o.params[i]});
+      stage.params.push_back({stage.name + ".p" + std::to_string(i), o.params[i], o.dtype});
     }
     stage.inputs = {s == 0 ? spec.images : spec.stages.back().outputs[0]};
     if (s == o.stages - 1) {
       stage.outputs = {{"loss", DType::kF32, {}}, {"logits", DType::kF32, {o.batch, 10}}};
     } else {
-      stage.outputs = {{"y", DType::kF32, {o.batch, o.width}}};
+      stage.outputs = {{"y", o.dtype, {o.batch, o.width}}};
     }
     stage.saved_bytes = o.saved_bytes;
     stage.forward.workspace_bytes = o.workspace_bytes;

@@ -11,17 +11,19 @@
 
 namespace millrace {
 
-NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages) {
+NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages, DType dtype) {
   NamedPlan named;
   named.options = options;
   named.name = absl::StrCat(
       "stage ", options.zero_stage, ", ", options.world_size, " ranks, ", options.accumulation,
       " micro-batches", options.overlap ? ", overlap" : "", options.clip_norm > 0 ? ", clip" : "",
       options.recompute.any() ? ", recompute" : "", ", policy ", static_cast<int>(options.policy),
-      ", optimizer ", static_cast<int>(options.optimizer));
+      ", optimizer ", static_cast<int>(options.optimizer), ", ", Name(dtype), " reduced in ",
+      Name(options.reduce_dtype), options.loss_scale.has_value() ? ", loss scale" : "");
   FakeModelOptions model;
   model.stages = stages;
   model.workspace_bytes = 512;
+  model.dtype = dtype;
   auto graph = Lower(MakeFakeModel(model), options);
   EXPECT_TRUE(graph.ok()) << named.name << ": " << graph.status();
   if (!graph.ok()) return named;
@@ -63,6 +65,23 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
             }
           }
         }
+      }
+    }
+  }
+  for (int stage = 0; stage <= 3; ++stage) {
+    for (int world : {1, 2}) {
+      for (const DType dtype : {DType::kBF16, DType::kF16}) {
+        LowerOptions options;
+        options.zero_stage = stage;
+        options.world_size = world;
+        options.accumulation = world;
+        options.reduce_bucket_bytes = 150;
+        options.reduce_dtype = stage % 2 == 0 ? DType::kF32 : dtype;
+        options.clip_norm = stage < 2 ? 1 : 0;
+        if (stage == 1) options.optimizer = OptimizerKind::kSgd;
+        options.momentum = world == 1;
+        if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
+        plans.push_back(MakeValidPlan(options, planner, 4, dtype));
       }
     }
   }

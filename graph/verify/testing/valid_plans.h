@@ -23,9 +23,10 @@ struct NamedPlan {
 };
 
 // One of them; a failure to lower or plan ends the test with the reason.
-NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages = 4);
+NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages = 4,
+                        DType dtype = DType::kF32);
 
-// Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies and optimizers.
+// Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies, optimizers and 16 bits.
 std::vector<NamedPlan> ValidPlans(Planner planner);
 
 }  // namespace millrace
