@@ -50,7 +50,6 @@ ModelState ModelState::OfModel(const Plan& plan, const ModelSpec& spec,
     t.offset = place.slot.offset;
     t.whole = bucket.numel;
     t.init = p.init;
-    if (role == "param") t.master = plan.graph.FindValue(absl::StrCat("master/", bucket.name));
     return t;
   };
   for (const Place& place : places) state.params_.push_back(tensor_of(place, "param"));

@@ -34,13 +34,11 @@ class ModelState {
     std::vector<int64_t> shape;
     int64_t numel = 0;
     ValueId value = -1;  // what holds it, whole or as one shard per rank
-    ValueId master =
-        -1;  // f32 parameter whose states are offloaded: the copy that is updated; -1: none
     int64_t offset = 0;  // elements from the start of the whole
     int64_t whole = 0;   // elements of the whole
     InitSpec init;
     ValueId master =
-        -1;  // of a parameter: what holds it in f32, laid out in the same way; -1: itself
+        -1;  // of a parameter: the f32 copy that is updated, in 16 bits or offloaded; -1: itself
     int64_t bytes() const { return numel * SizeOf(dtype); }
   };
 
