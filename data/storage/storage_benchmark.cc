@@ -1,20 +1,20 @@
-// 2-core AMD EPYC VM, ext4 on a virtual drive, 2026-11-21, Linux 6.18, g++ 12.2, while other builds were running. One
-// file of 1 GiB, passes of 1 MiB x 8, direct; medians of 4 rounds beside fio 3.33 (tools/peers/storage_peer.py) with
-// the same io_uring, depth, registered buffers, and either kind of memory:
+// 2-core AMD EPYC VM, ext4 on a virtual drive, 2026-11-21, Linux 6.18, g++ 12.2. One file of 1 GiB, passes of 1 MiB x 8,
+// direct; medians of 4 or 5 rounds beside fio 3.33 (tools/peers/storage_peer.py) with the same io_uring, depth and
+// registered buffers. Other builds never stopped; "busy" is twice as many threads as cores, where what takes more of
+// the processor loses more:
 //
-//                        GB/s    of fio in huge pages    of fio in small pages (its default)
-//   write                4.13          0.97                    1.78
-//   write without sums   4.57          1.10                    2.0
-//   write staged         3.95          0.93
-//   read                 2.03          1.00                    1.4 to 1.9
-//   read without sums    2.18          1.01                    1.9
-//   read staged          1.83          0.80
-//   fio, huge pages      4.16 write, 2.09 read
-//   fio, small pages     2.35 write, 1.09 read
+//                        of fio in huge pages: calm      busy     of fio in small pages (its default), busy
+//   write                4.13 GB/s   0.97         2.68   1.18     3.89   1.79
+//   write without sums   4.57        1.10         2.85   1.09     3.50   2.16
+//   write staged         3.95        0.93         2.14   0.88     0.66   0.53
+//   read                 2.03        1.00         1.15   0.77     1.33   1.35
+//   read without sums    2.18        1.01         1.41   0.97     1.90   1.99
+//   read staged          1.83        0.80         1.09   0.78     1.19   1.19
+//   fio write, read      4.16, 2.09               2.06, 1.50      1.80, 0.94
 //
 // The drive takes 254 segments a request, so 1 MiB of small pages is two requests. Staged is what memory off page
-// boundaries costs: a copy. Sums: 21 GB/s per core from the cache, 13 GB/s from memory (aim: 15); by table 1.9 GB/s.
-// The probe takes 0.7 to 0.9 s and finds 3 or 4 pairs on a busy machine.
+// boundaries costs: a copy. Sums: 17.7 GiB/s per core from memory (aim: 15 GB/s; a plain sum of words reads 16.9), 19
+// from the cache, 1.9 by table. The probe takes 0.7 to 0.9 s and finishes 3 or 4 pairs on a busy machine.
 //
 //   MILLRACE_STORAGE_FOLDER=/nvme bazel-bin/data/storage/storage_benchmark
 //
