@@ -115,6 +115,7 @@ class ProcessTest(MillraceTest):
     def check(self, run, ranks):
         tiers = ranks * sum(run["peak_bytes_measured"][tier] for tier in ("device", "pinned", "host"))
         self.assertEqual(run["peak_rss_bytes"] - run["rss_outside_plan_bytes"], tiers)
+        self.assertEqual(run["rss_constant_bytes"], OUTSIDE_PLAN)
         self.assertLess(run["rss_outside_plan_bytes"], OUTSIDE_PLAN + 0.05 * tiers, run)
         self.assertGreater(run["rss_outside_plan_bytes"], -0.05 * tiers, run)
 

@@ -112,6 +112,7 @@ Json RunJson(const RunResult& r, bool losses) {
   json["unplanned_allocations"] = r.unplanned_allocations;
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["rss_outside_plan_bytes"] = r.rss_outside_plan_bytes;
+  json["rss_constant_bytes"] = kRssOutsidePlanBytes;
   json["seconds_to_first_step"] = r.seconds_to_first_step;
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
