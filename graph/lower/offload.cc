@@ -283,7 +283,7 @@ class Offloader {
         device_param = was;
         out = in >= 0 ? Next(in)
                       : NewValue(absl::StrCat("staging/param/", NameOf(k)), r_.value(was),
-                                 BufferKind::kGradient, Tier::kHost);
+                                 BufferKind::kParameter, Tier::kHost);
         if (in >= 0 && std::find(staged.begin(), staged.end(), in) != staged.end()) {
           // The master on storage: its next version is made here.
           const size_t at = std::find(staged.begin(), staged.end(), in) - staged.begin();
@@ -298,7 +298,7 @@ class Offloader {
       } else if (in < 0 && kind == BufferKind::kParameter &&
                  offload_.parameters == Tier::kStorage) {
         out = NewValue(absl::StrCat("staging/param/", NameOf(k)), r_.value(was),
-                       BufferKind::kGradient, Tier::kHost);
+                       BufferKind::kParameter, Tier::kHost);
         staged_new.push_back(out);
         stored_new.push_back(was);
       }

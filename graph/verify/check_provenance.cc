@@ -53,9 +53,13 @@ void Provenance::Say(const Node& node, const std::string& message, const std::st
 
 void Provenance::Update(const Node& node, const std::vector<ValueId>& outputs) {
   if (node.inputs.size() < 2 || outputs.empty()) return;
-  // The parameter itself is written, as the first output or, in 16 bits, as a copy of what is updated.
+  // The parameter itself is written, as the first output or, in 16 bits, as a copy of what is updated; or, where the
+  // states are on the host, a master or staged bytes, which copies take to the parameter.
   const ValueId param = node.inputs[0], grad = node.inputs[1];
-  const ValueId written = OfKind(outputs, BufferKind::kParameter);
+  const ValueId parameter = OfKind(outputs, BufferKind::kParameter);
+  const bool elsewhere = Kind(outputs[0]) == BufferKind::kOptimizerState &&
+                         c_.buffer(c_.value(outputs[0]).buffer).tier != Tier::kDevice;
+  const ValueId written = parameter < 0 && elsewhere ? outputs[0] : parameter;
   const auto k = static_cast<int>(IntAttr(node, "bucket", c_.value(param).bucket));
   const int version = ++updates_[k >= 0 ? k : -2 - c_.value(param).buffer];
   if (written < 0) {
