@@ -410,6 +410,11 @@ class Checker {
                                                  {"memory.recompute.every", r.every() > 0},
                                                  {"memory.recompute.stage", r.stage_size() > 0},
                                                  {"memory.recompute.auto", r.auto_()}};
+    ChangesNothing(!r.all() && r.every() <= 0 && r.stage_size() == 0 && !r.auto_(),
+                   {"memory.recompute.offload_inputs"}, "where nothing is recomputed",
+                   "set memory.recompute.all to true",
+                   {"memory.recompute.all", "memory.recompute.every", "memory.recompute.stage",
+                    "memory.recompute.auto"});
     const char* first = nullptr;
     for (const auto& [path, set] : ways) {
       if (!set || Suspect(path)) continue;

@@ -7,6 +7,7 @@
 #include "graph/lower/bucket.h"
 #include "graph/lower/expand_stages.h"
 #include "graph/lower/offload.h"
+#include "graph/lower/offload_inputs.h"
 #include "graph/lower/optimizer.h"
 #include "graph/lower/prefetch.h"
 #include "graph/lower/recompute.h"
@@ -69,7 +70,10 @@ absl::StatusOr<Graph> AdoptPersistentBuffers(const Graph& like, const Graph& gra
 std::vector<std::unique_ptr<Pass>> Passes(const LowerOptions& options) {
   std::vector<std::unique_ptr<Pass>> passes;
   passes.push_back(ExpandStages());
-  if (options.kind == StepKind::kTrain) passes.push_back(RecomputeStages());
+  if (options.kind == StepKind::kTrain) {
+    passes.push_back(RecomputeStages());
+    passes.push_back(OffloadInputs());
+  }
   passes.push_back(BucketParameters());
   if (options.kind == StepKind::kTrain) {
     passes.push_back(Accumulate());

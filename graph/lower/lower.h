@@ -9,6 +9,7 @@
 //
 //   expand_stages   forward and backward of every stage and micro-batch
 //   recompute       stages that run forward twice instead of keeping what backward needs
+//   offload_inputs  what recomputed stages keep, in host memory
 //   bucket          parameters and gradients in flat buckets
 //   accumulate      one gradient per bucket
 //   optimizer       clipping and updates

@@ -39,11 +39,9 @@ class Offloader {
     MoveParameters(moved);
     if (options_.kind == StepKind::kTrain) {
       LastForward();
-      for (size_t n = 0; n < graph_.nodes().size(); ++n) {
-        const Node& node = graph_.nodes()[n];
-        if (!IsUpdate(node)) continue;
-        const auto k = static_cast<int32_t>(IntAttr(node, "bucket", -1));
-        if (k >= 0 && moved[k]) RETURN_IF_ERROR(Bucket(static_cast<NodeId>(n), k));
+      for (const auto& [place, update] : Updates(moved)) {
+        const Node& node = graph_.nodes()[update];
+        RETURN_IF_ERROR(Bucket(update, static_cast<int32_t>(IntAttr(node, "bucket", -1))));
       }
     }
     if (offload_.delayed) NormsFirst();
@@ -142,14 +140,40 @@ class Offloader {
     }
   }
 
+  ValueId GradientOf(NodeId update) const {
+    for (ValueId v : graph_.nodes()[update].inputs) {
+      if (KindOf(v) == BufferKind::kGradient) return v;
+    }
+    return -1;
+  }
+
+  // Clipped, or with a loss scale: by a value over all gradients.
+  bool WaitsForAll(NodeId update) const {
+    const std::vector<ValueId>& inputs = graph_.nodes()[update].inputs;
+    return std::any_of(inputs.begin(), inputs.end(),
+                       [&](ValueId v) { return KindOf(v) == BufferKind::kMetric; });
+  }
+
+  // The updates that move, in the order in which they will stand: that of the text, or of their gradients.
+  std::vector<std::pair<NodeId, NodeId>> Updates(const std::vector<bool>& moved) const {
+    std::vector<std::pair<NodeId, NodeId>> updates;  // what they follow, they
+    for (size_t n = 0; n < graph_.nodes().size(); ++n) {
+      const Node& node = graph_.nodes()[n];
+      const auto id = static_cast<NodeId>(n);
+      const int64_t k = IntAttr(node, "bucket", -1);
+      if (!IsUpdate(node) || k < 0 || !moved[k]) continue;
+      const ValueId grad = GradientOf(id);
+      const bool stays = grad < 0 || (WaitsForAll(id) && !offload_.delayed);
+      updates.push_back({stays ? id : graph_.producer(grad), id});
+    }
+    std::sort(updates.begin(), updates.end());
+    return updates;
+  }
+
   absl::Status Bucket(NodeId update, int32_t k) {
     const Node old = graph_.nodes()[update];
-    ValueId grad = -1;
-    bool waits_for_all = false;  // clipped, or with a loss scale: by a value over all gradients
-    for (ValueId v : old.inputs) {
-      if (KindOf(v) == BufferKind::kGradient) grad = v;
-      waits_for_all |= KindOf(v) == BufferKind::kMetric;
-    }
+    const ValueId grad = GradientOf(update);
+    const bool waits_for_all = WaitsForAll(update);
     if (grad < 0 || graph_.producer(grad) < 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("expected ", old.name, " to read a gradient that the step makes"));

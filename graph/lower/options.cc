@@ -136,6 +136,7 @@ LowerOptions FromPipeline(const Pipeline& p) {
   const Recompute& recompute = p.memory().recompute();
   o.recompute.all = recompute.all();
   o.recompute.every = recompute.every();
+  o.recompute.offload_inputs = recompute.offload_inputs();
   o.recompute.stages.assign(recompute.stage().begin(), recompute.stage().end());
   const Offload& offload = p.memory().offload();
   const auto tier = [](int t) {

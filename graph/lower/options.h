@@ -39,6 +39,7 @@ struct RecomputeOptions {
   bool all = false;
   int every = 0;
   std::vector<std::string> stages;
+  bool offload_inputs = false;
   bool any() const { return all || every != 0 || !stages.empty(); }
 };
 

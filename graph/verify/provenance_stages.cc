@@ -85,7 +85,8 @@ void Provenance::CheckRecompute(const Node& node, int64_t stage) {
   const auto boundary = [this](const Node& n) {
     std::vector<ValueId> values;
     for (ValueId v : n.inputs) {
-      if (c_.value(v).bucket < 0) values.push_back(v);
+      if (c_.value(v).bucket < 0)
+        values.push_back(Uncast(v));  // also where it was copied away and back
     }
     return values;
   };
