@@ -147,8 +147,10 @@ void AddContention(const Trace& trace, CostTable* table) {
   struct Work {
     Interval when;
     double alone;  // seconds by the table
+    double longer() const { return when.second - when.first - alone; }
   };
-  std::map<std::pair<int, int>, std::pair<std::vector<Work>, std::vector<Work>>> ranks;
+  // Per rank and step, what ran on each kind of lane.
+  std::map<std::pair<int, int>, std::map<LaneKind, std::vector<Work>>> ranks;
   for (const Span& span : trace.spans) {
     const Node& node = graph.nodes()[span.node];
     if (node.async == AsyncRole::kStart) continue;
@@ -157,32 +159,47 @@ void AddContention(const Trace& trace, CostTable* table) {
     const double unknown = std::numeric_limits<double>::quiet_NaN();
     const double alone = lookup.Seconds(graph, span.node, unknown);
     if (std::isnan(alone)) continue;
-    auto& [compute, comm] = ranks[{StepIndex(trace, span), span.rank}];
-    if (IsCall(node)) {
-      if (node.async == AsyncRole::kNone) continue;  // nothing of this rank runs beside it
-      comm.push_back({{joined[CallOf(trace, span, node)], end}, alone});
-    } else {
-      compute.push_back({{own_begin, end}, alone});
+    const LaneKind kind = LaneKindOf(graph, span.node);
+    // Of what is no computation, only the split: beside a whole one nothing of this rank runs.
+    if (kind != LaneKind::kCompute && node.async == AsyncRole::kNone) continue;
+    const double begin = IsCall(node) ? joined[CallOf(trace, span, node)] : own_begin;
+    ranks[{StepIndex(trace, span), span.rank}][kind].push_back({{begin, end}, alone});
+  }
+  struct Sum {
+    double together = 0, compute_longer = 0, other_longer = 0;
+  };
+  std::map<LaneKind, Sum> sums;
+  for (auto& [key, lanes] : ranks) {
+    std::map<LaneKind, std::vector<Interval>> when;
+    for (const auto& [kind, work] : lanes) {
+      for (const Work& w : work) when[kind].push_back(w.when);
+    }
+    for (const Work& w : lanes[LaneKind::kCompute]) {
+      // By how much it took longer is shared out by how long each other lane ran beside it.
+      std::map<LaneKind, double> beside;
+      double all = 0;
+      for (const auto& [kind, others] : when) {
+        if (kind == LaneKind::kCompute) continue;
+        all += beside[kind] = Overlap(w.when, others);
+      }
+      for (const auto& [kind, both] : beside) {
+        if (both <= 0) continue;
+        sums[kind].together += both;
+        sums[kind].compute_longer += w.longer() * both / all;
+      }
+    }
+    for (const auto& [kind, work] : lanes) {
+      if (kind == LaneKind::kCompute) continue;
+      for (const Work& w : work) {
+        if (Overlap(w.when, when[LaneKind::kCompute]) > 0) sums[kind].other_longer += w.longer();
+      }
     }
   }
-  double together = 0, compute_longer = 0, comm_longer = 0;
-  for (const auto& [key, work] : ranks) {
-    const auto add = [](const std::vector<Work>& these, const std::vector<Work>& beside,
-                        double* together, double* longer) {
-      std::vector<Interval> others;
-      for (const Work& w : beside) others.push_back(w.when);
-      for (const Work& w : these) {
-        const double both = Overlap(w.when, others);
-        if (both <= 0) continue;
-        if (together != nullptr) *together += both;
-        *longer += w.when.second - w.when.first - w.alone;
-      }
-    };
-    add(work.first, work.second, &together, &compute_longer);
-    add(work.second, work.first, nullptr, &comm_longer);
+  for (const auto& [kind, sum] : sums) {
+    const std::string lane(Name(kind));
+    SetContention("compute", lane, sum.together, sum.compute_longer, table);
+    SetContention(lane, "compute", sum.together, sum.other_longer, table);
   }
-  SetContention("compute", "comm", together, compute_longer, table);
-  SetContention("comm", "compute", together, comm_longer, table);
 }
 
 }  // namespace millrace

@@ -24,7 +24,8 @@ CostTable MeasureCosts(const Trace& trace, const Machine& machine);
 // for each other are no part of it: that depends on the step. Median of the steps.
 double RestOfStep(const Trace& trace);
 
-// From a trace with overlap: computation under communication and the reverse. While both are at work, a second
+// From a trace with overlap: computation beside communication, copies, the host's updates and storage, each with the
+// reverse. While both are at work, a second
 // of one gets 1/factor of a second done: so a factor is T / (T - S), T being the time of both and S by how much
 // the nodes concerned took longer than the table says. Adds nothing where there was no overlap.
 void AddContention(const Trace& trace, CostTable* table);
