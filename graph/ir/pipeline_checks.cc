@@ -473,6 +473,13 @@ class Checker {
                        " some parameters would be updated at once; expected ratio 1"),
           "take ratio or delayed out");
     }
+    if (o.optimizer().delayed() && m_.precision().mode() == Precision::F16 &&
+        !m_.precision().loss_scale().has_static_() && !Suspect("precision.mode")) {
+      Add("memory.offload.optimizer.delayed", "contradiction",
+          "memory.offload.optimizer.delayed applies gradients a step late, but the loss scale that "
+          "they carry may have moved by then; expected a scale that stays",
+          "set precision.loss_scale.static, or precision.mode to BF16");
+    }
     const StorageFiles& files = o.storage();
     Range(!files.has_block_bytes() ||
               (files.block_bytes() >= 4096 && files.block_bytes() % 4096 == 0),

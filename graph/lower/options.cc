@@ -49,6 +49,9 @@ absl::Status Check(const LowerOptions& o) {
           "");
   require(off.parameters == Tier::kDevice || (o.zero_stage == 3 && off.any()),
           "memory.offload.parameters needs parallel.zero.stage 3 and memory.offload.optimizer", "");
+  require(!off.delayed || !o.loss_scale.has_value() || !o.loss_scale->dynamic,
+          "memory.offload.optimizer.delayed needs a loss scale that does not move",
+          "set precision.loss_scale.static, or precision.mode to BF16");
   require(!off.delayed || off.ratio == 1, "memory.offload.optimizer.delayed needs ratio 1", "");
   return findings.ToStatus();
 }

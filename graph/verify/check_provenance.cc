@@ -108,6 +108,7 @@ ValueId Provenance::OfKind(const std::vector<ValueId>& ports, BufferKind kind) c
 
 std::string Provenance::ScaleName(ValueId loss_scale) const {
   if (loss_scale == kMixedScales) return "several loss scales";
+  if (loss_scale == kOlderScale) return "the loss scale of a step before";
   return loss_scale < 0 ? "no loss scale" : c_.value(loss_scale).name;
 }
 

@@ -45,6 +45,7 @@ namespace verify_internal {
 
 // What terms carry that hold different loss scales.
 constexpr ValueId kMixedScales = -2;
+constexpr ValueId kOlderScale = -3;  // what the loss scale was in a step before; it has moved since
 
 struct Factor {
   double scale = 1;
@@ -127,6 +128,7 @@ class Provenance {
   void ReadParameter(const Node& node, ValueId v);
 
   // In provenance_flow.cc.
+  bool Moves(ValueId loss_scale) const;
   void Flow(NodeId n);
   void CheckDelay(const Node& node, ValueId gradient);
   bool Sharded(const Value& v) const {

@@ -86,13 +86,29 @@ CarriedOver NothingCarried(const Context& c) {
   return carried;
 }
 
+// Another step finds another number in it.
+bool Provenance::Moves(ValueId loss_scale) const {
+  if (loss_scale < 0) return false;
+  return std::any_of(g_.nodes().begin(), g_.nodes().end(), [&](const Node& node) {
+    const auto dynamic = node.attrs.find("dynamic");
+    return node.op == "update_loss_scale" && node.inputs.size() > 1 &&
+           node.inputs[1] == loss_scale &&
+           (dynamic == node.attrs.end() || dynamic->second != AttrValue(false));
+  });
+}
+
 CarriedOver Provenance::Left() const {
   CarriedOver left = carried_;
   for (auto& [found, carried] : left) {
     carried.left = LastIn(c_, found);
     const auto it = gradients_.find(carried.left);
     carried.is_gradient = it != gradients_.end();
-    if (carried.is_gradient) carried.gradient = it->second;
+    if (carried.is_gradient) {
+      carried.gradient = it->second;
+      for (auto& [key, term] : carried.gradient.terms) {
+        if (Moves(term.factor.loss_scale)) term.factor.loss_scale = kOlderScale;
+      }
+    }
     if (carried.left < 0) {  // parts of several values: nothing is known
       carried.origin = {kEverOlder, 1};
       continue;
