@@ -59,6 +59,7 @@ struct RankContext {
   ModelRuntime* model = nullptr;
   const ModelSpec* spec = nullptr;  // null for hand-written steps
   OptimizerSettings optimizer;
+  int threads = 1;                 // that an update may use
   StorageFile* storage = nullptr;  // null: the plan has no storage tier
 };
 

@@ -57,18 +57,25 @@ class Update {
       : runs_(DecayRuns(args, args.input(0))),
         p_(args.In<float>(0)),
         g_(args.In<char>(1)),
-        grad_(args.input(1).dtype) {
+        grad_(args.input(1).dtype),
+        threads_(args.rank.threads) {
     if (coefficient >= 0) {
       coefficient_ = args.In<float>(coefficient);
       may_skip_ = args.input(coefficient).numel() > 2;
     }
     const Value& last = args.output(args.outputs() - 1);
     if (last.dtype == DType::kF32) return;
+    numel_ = args.input(0).numel();
     copy_ = args.Out<char>(args.outputs() - 1);
     copy_type_ = last.dtype;
   }
 
   bool skips() const { return may_skip_ && coefficient_[2] != 0; }
+  // Nothing is updated: the parameters stay as they are. A 16-bit copy may lie in staged bytes that hold something else.
+  absl::Status Keep() const {
+    if (copy_ != nullptr) Narrow(copy_type_, p_, reinterpret_cast<uint16_t*>(copy_), numel_);
+    return absl::OkStatus();
+  }
   float grad_scale() const { return coefficient_ != nullptr ? coefficient_[0] : 1.0f; }
   const std::vector<DecayRun>& runs() const { return runs_; }
   float* param(const DecayRun& run) const { return p_ + run.begin; }
@@ -78,6 +85,7 @@ class Update {
     o.grad = grad_;
     if (copy_ != nullptr) o.copy = copy_ + run.begin * SizeOf(copy_type_);
     o.copy_type = copy_type_;
+    o.threads = threads_;
     return o;
   }
 
@@ -86,6 +94,8 @@ class Update {
   float* const p_;
   const char* const g_;
   const DType grad_;
+  const int threads_;
+  int64_t numel_ = 0;
   const float* coefficient_ = nullptr;
   bool may_skip_ = false;
   char* copy_ = nullptr;
@@ -105,9 +115,9 @@ class AdamKernel final : public Kernel {
     delay_ = IntAttr(args.node(), "delay", 0);
   }
   absl::Status Run(const StepContext& context) override {
-    if (update_.skips()) return absl::OkStatus();
     const auto& step = *static_cast<const StepScalars*>(context.user);
-    if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
+    const bool none_yet = step.update <= delay_;  // no gradient has come
+    if (update_.skips() || none_yet) return update_.Keep();
     AdamScalars s = scalars_;
     s.lr = step.lr;
     s.step = step.update - delay_;
@@ -138,9 +148,9 @@ class SgdKernel final : public Kernel {
     if (HasMomentum(args)) buffer_ = args.In<float>(2);
   }
   absl::Status Run(const StepContext& context) override {
-    if (update_.skips()) return absl::OkStatus();
     const auto& step = *static_cast<const StepScalars*>(context.user);
-    if (step.update <= delay_) return absl::OkStatus();  // no gradient has come yet
+    const bool none_yet = step.update <= delay_;  // no gradient has come
+    if (update_.skips() || none_yet) return update_.Keep();
     SgdScalars s = scalars_;
     s.lr = step.lr;
     s.grad_scale = update_.grad_scale();

@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     context->batches = options.batches;
     context->spec = options.spec;
     context->optimizer = options.optimizer;
+    context->threads = options.threads_per_rank;
     if (!options.storage.empty()) context->storage = options.storage[r];
     if (options.model != nullptr) {
       ranks->models_.push_back(std::make_unique<ModelRuntime>(*options.model, *options.spec));
