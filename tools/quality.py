@@ -36,9 +36,11 @@ def ask(verb, pipeline, sets):
 def variants(pipeline):
     yield []
     with open(os.path.join(ROOT, "pipelines", pipeline + ".textproto")) as file:
-        if "\ngraph {" in file.read():  # written by hand for its own ranks and stage
+        text = file.read()
+        if "\ngraph {" in text:  # written by hand for its own ranks and stage
             return
-    for world, stage in itertools.product([1, 2, 8, 64], [0, 1, 2, 3]):
+    offloaded = "parameters {" in text  # parameters that lie elsewhere: stage 3 alone
+    for world, stage in itertools.product([1, 2, 8, 64], [3] if offloaded else [0, 1, 2, 3]):
         if world > 1 or stage == 0:
             yield [f"parallel.data={world}", f"parallel.zero.stage={stage}"]
 
