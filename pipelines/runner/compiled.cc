@@ -182,6 +182,19 @@ absl::Status SettlePrefetch(CompiledPipeline& c, const PlanOptions& plan_options
   return absl::OkStatus();
 }
 
+// memory.offload.staging_buckets, in the same way.
+absl::Status SettleStaging(CompiledPipeline& c, const PlanOptions& plan_options,
+                           LowerOptions& options) {
+  Pipeline& p = c.loaded.proto;
+  const bool open = options.offload.optimizer == Tier::kStorage && options.overlap &&
+                    !p.memory().offload().has_staging_buckets() && !c.loaded.graph.has_value();
+  if (!open) return absl::OkStatus();
+  ASSIGN_OR_RETURN(c.staging, ChooseStaging(c.spec, options, c.machine, plan_options));
+  options.offload.staging_buckets = c.staging->buckets;
+  p.mutable_memory()->mutable_offload()->set_staging_buckets(c.staging->buckets);
+  return absl::OkStatus();
+}
+
 Attrs AllArgs(const Pipeline& p) {
   Attrs args = ModelArgs(p.model());
   if (p.train().label_smoothing() > 0) args["label_smoothing"] = p.train().label_smoothing();
@@ -206,6 +219,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
                                     .check_budget = compile.check_budget,
                                     .costs = c.costs ? &*c.costs : nullptr};
   RETURN_IF_ERROR(SettleRecompute(c, plan_options, options, findings));
+  RETURN_IF_ERROR(SettleStaging(c, plan_options, options));
   RETURN_IF_ERROR(SettlePrefetch(c, plan_options, options));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));
   if (c.loaded.graph.has_value()) {  // the step as it was printed and edited

@@ -23,6 +23,7 @@
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/prefetch_choice.h"
 #include "pipelines/runner/recompute_choice.h"
+#include "pipelines/runner/staging_choice.h"
 
 namespace millrace {
 
@@ -38,6 +39,7 @@ struct CompiledPipeline {
   int64_t eval_batch = 0;
   std::optional<RecomputeChoice> recompute;  // with memory.recompute.auto
   std::optional<PrefetchChoice> prefetch;    // stage 3 without parallel.zero.prefetch_depth
+  std::optional<StagingChoice> staging;      // storage without memory.offload.staging_buckets
   Plan plan;
   std::optional<Plan> eval_plan;  // has_model only
 };

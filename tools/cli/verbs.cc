@@ -273,6 +273,7 @@ std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Fol
     return std::nullopt;
   }
   if (compiled->recompute.has_value()) std::cerr << ToText(*compiled->recompute);
+  if (compiled->staging.has_value() && line.verb == "plan") std::cerr << ToText(*compiled->staging);
   if (compiled->prefetch.has_value() && line.verb == "plan")
     std::cerr << ToText(*compiled->prefetch);
   return *std::move(compiled);
