@@ -112,6 +112,13 @@ int64_t Flops(absl::string_view op, c10::ArrayRef<const c10::IValue> in) {
   return 0;
 }
 
+// A change of element type, copy_(to, from): one pass over memory and nothing else. It counts by its bytes, not as an
+// operator, whose fixed cost is that of attention, norms and products.
+bool Converts(absl::string_view op, c10::ArrayRef<const c10::IValue> in) {
+  return op == "copy_" && in.size() > 1 && in[0].isTensor() && in[1].isTensor() &&
+         in[0].toTensor().scalar_type() != in[1].toTensor().scalar_type();
+}
+
 struct Counted : at::ObserverContext {};
 
 }  // namespace
@@ -122,7 +129,9 @@ struct OpCounterHooks {
     if (counter == nullptr || !absl::ConsumePrefix(&op, "aten::") || IsTransparent(op)) {
       return nullptr;
     }
-    if (counter->depth_++ == 0) {
+    if (counter->depth_++ == 0 && Converts(op, fn.inputs())) {
+      counter->bytes_ += static_cast<int64_t>(fn.inputs()[1].toTensor().nbytes());
+    } else if (counter->depth_ == 1) {
       ++counter->operators_;
       counter->flops_ += Flops(op, fn.inputs());
       counter->bytes_ += TensorBytes(fn.inputs());

@@ -281,6 +281,11 @@ TEST(OpCounter, CountsProductsAndTraffic) {
   a.mm(b).t().contiguous();
   EXPECT_EQ(counter.flops(), 2 * 2 * 3 * 5);
   EXPECT_EQ(counter.bytes(), 4 * (6 + 15 + 10) + 3 * 4 * 10);  // and copy_(to, from) -> to
+  EXPECT_EQ(counter.operators(), 2);
+  const int64_t before = counter.bytes();
+  a.to(at::kHalf);  // moves bytes, but is no operator of the roofline's kind
+  EXPECT_EQ(counter.bytes() - before, 6 * 4 + 6 * 2);
+  EXPECT_EQ(counter.operators(), 2);
 }
 
 }  // namespace

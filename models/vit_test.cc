@@ -236,7 +236,7 @@ TEST(Vit, SixteenBitsAgreeWithF32WithinTheirRounding) {
         const at::Tensor &got = r.param_grads[s][k], &want = exact.param_grads[s][k];
         ASSERT_EQ(got.scalar_type(), ToScalarType(dtype));
         const double size = want.abs().max().item<float>();
-        off = std::max(off, (got.to(at::kFloat) - want).abs().max().item<float>() / (size + 1e-3));
+        off = std::max(off, got.to(at::kFloat).sub(want).abs().max().item<float>() / (size + 1e-3));
       }
     }
     EXPECT_LT(off, 24 * ulp) << Name(dtype);

@@ -27,7 +27,8 @@ class PrecisionTest(DigitsTest):
                     half = {"precision__mode": mode, "precision__reduce_dtype": reduce_dtype, "parallel__data": world,
                             "steps": 4}
                     with self.subTest(mode=mode, world=world, reduce_dtype=reduce_dtype):
-                        weights.add(self.weights_of(*[{"stage": s, **half} for s in range(4)],
+                        stages = range(4) if world > 1 else (0,)  # with one rank all four are the same step
+                        weights.add(self.weights_of(*[{"stage": s, **half} for s in stages],
                                                     {"stage": 3, "memory__recompute__all": "true", **half}))
             self.weights_of({"stage": 3, "precision__mode": mode, "steps": 4},
                             {"stage": 2, "precision__mode": mode, "steps": 4, "runtime__overlap": "false"},
@@ -91,7 +92,7 @@ class LossScaleTest(DigitsTest):
             return [line for line in map(json.loads, file) if "loss" in line]
 
     def test_overflows_are_skipped_named_and_the_scale_comes_down_to_where_training_goes_on(self):
-        result = self.go(40, "run", **{DYNAMIC + "initial_scale_power": 30, DYNAMIC + "hysteresis": 1}).json
+        result = self.go(60, "run", **{DYNAMIC + "initial_scale_power": 30, DYNAMIC + "hysteresis": 1}).json
         lines = self.metrics("run")
         skipped = [line.get("skipped", False) for line in lines]
         first_good = skipped.index(False)
@@ -106,15 +107,16 @@ class LossScaleTest(DigitsTest):
                 self.assertRegex(line["overflow"]["parameter"], r"^(vit|classifier)\..*\.?(weight|bias)$|cls|position")
                 self.assertNotIsInstance(line["grad_norm"], float)  # "inf" or "nan"
         # The learning rate waits for the first step that counts; then it goes its way.
-        self.go(40 - sum(skipped), "plain", **{DYNAMIC + "initial_scale_power": 10})
+        self.go(60 - sum(skipped), "plain", **{DYNAMIC + "initial_scale_power": 10})
         self.assertEqual([line["lr"] for line in lines if not line.get("skipped")],
                          [line["lr"] for line in self.metrics("plain")])
-        self.assertLess(lines[-1]["loss"], 0.9 * lines[0]["loss"])
+        early, late = ([line["loss"] for line in part] for part in (lines[:10], lines[-10:]))
+        self.assertLess(sum(late) / 10, sum(early) / 10 - 0.05)
 
     def test_a_skipped_step_changes_no_bit_at_any_stage(self):
         huge = {"precision__mode": "F16", DYNAMIC + "initial_scale_power": 60}
         weights = self.weights_of(*[{"stage": s, "steps": n, **huge} for s in range(4) for n in (1, 3)])
-        self.assertNotEqual(weights, self.run_once(steps=1, precision__mode="F16")["weights_sha256"])
+        self.assertNotEqual(weights, self.run_once(steps=3, precision__mode="F16", precision__loss_scale__static=64)["weights_sha256"])
 
     def test_the_scale_follows_its_rule(self):
         for name, settings in {

@@ -207,9 +207,20 @@ class Checker {
     }
     ChangesNothing(p.mode() == Precision::F32, {"precision.reduce_dtype"},
                    "with precision.mode F32", "set precision.mode to BF16 or F16", on);
-    ChangesNothing(p.mode() != Precision::F16, {"precision.loss_scale"},
-                   absl::StrCat("with precision.mode ", mode, ", whose range is that of f32"),
-                   "set precision.mode to F16", on);
+    if (p.mode() != Precision::F16) {
+      const Paths leaves = {"precision.loss_scale.static",
+                            "precision.loss_scale.max_skips",
+                            "precision.loss_scale.dynamic.initial_scale_power",
+                            "precision.loss_scale.dynamic.window",
+                            "precision.loss_scale.dynamic.hysteresis",
+                            "precision.loss_scale.dynamic.min_scale",
+                            "precision.loss_scale.dynamic.consecutive_hysteresis"};
+      bool any = false;
+      for (const char* leaf : leaves) any = any || Set(leaf);
+      ChangesNothing(true, any ? leaves : Paths{"precision.loss_scale"},
+                     absl::StrCat("with precision.mode ", mode, ", whose range is that of f32"),
+                     "set precision.mode to F16", on);
+    }
     if (p.mode() == Precision::F32) return;
     Range(p.reduce_dtype() == Precision::F32 || p.reduce_dtype() == p.mode() ||
               Suspect("precision.mode"),

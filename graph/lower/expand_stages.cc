@@ -115,9 +115,9 @@ class Expander {
     Node node = StageNode("backward", s, m);
     if (saved_[s] >= 0) node.inputs.push_back(saved_[s]);
     for (ValueId v : gradients_[s + 1]) node.inputs.push_back(v);
+    if (s == stages() - 1 && loss_scale_ >= 0) node.inputs.push_back(loss_scale_);
     if (params_[s] >= 0) node.inputs.push_back(params_[s]);
     if (s == stages() - 1) {
-      if (loss_scale_ >= 0) node.inputs.push_back(loss_scale_);
       node.attrs["scale"] = 1.0 / (double{1} * options_.world_size * options_.accumulation);
     }
     if (s > 0 && stage.input_needs_grad) {

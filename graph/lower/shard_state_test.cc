@@ -65,10 +65,10 @@ TEST(ShardState, ParametersOf16BitsAreGatheredIn16BitsAndTheirMastersSharded) {
   ASSERT_TRUE(graph.ok()) << graph.status();
   EXPECT_EQ(Lines(BufferListing(*graph), {"persistent"}),
             "param/bucket_0 128 B parameter, persistent\n"
-            "grad/bucket_0 64 B gradient, persistent\n"
             "master/bucket_0 128 B optimizer_state, persistent\n"
             "exp_avg/bucket_0 128 B optimizer_state, persistent\n"
-            "exp_avg_sq/bucket_0 128 B optimizer_state, persistent\n");
+            "exp_avg_sq/bucket_0 128 B optimizer_state, persistent\n"
+            "grad/bucket_0 64 B gradient, persistent\n");
 }
 
 // 16 bytes at stage 0; 4 + 12/N; 2 + 14/N; 16/N.

@@ -105,7 +105,7 @@ Json RunJson(const RunResult& r, bool losses) {
                        {"samples", r.metrics.samples},
                        {"step", r.metrics.step}};
   }
-  json["skipped_steps"] = 0;  // f32 has no loss scale that could overflow
+  json["skipped_steps"] = r.skipped_steps;  // without a loss scale none
   json["weights_sha256"] = r.weights_sha256;
   json["peak_bytes_predicted"] = TiersJson(r.peak_bytes_predicted);
   json["peak_bytes_measured"] = TiersJson(r.peak_bytes_measured);
@@ -116,10 +116,7 @@ Json RunJson(const RunResult& r, bool losses) {
   json["seconds_to_first_step"] = r.seconds_to_first_step;
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
-  if (r.loss_scale > 0) {
-    json["loss_scale"] = r.loss_scale;
-    json["skipped_steps"] = r.skipped_steps;
-  }
+  if (r.loss_scale > 0) json["loss_scale"] = r.loss_scale;
   if (r.nonfinite_loss_step > 0) json["nonfinite_loss_step"] = r.nonfinite_loss_step;
   json["outputs"] = {{"metrics", r.metrics_path},
                      {"trace", r.trace_path},
