@@ -77,7 +77,7 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
         options.accumulation = world;
         options.reduce_bucket_bytes = 150;
         options.reduce_dtype = stage % 2 == 0 ? DType::kF32 : dtype;
-        options.clip_norm = stage < 2 ? 1 : 0;
+        options.clip_norm = world > 1 && stage < 2 ? 1 : 0;
         if (stage == 1) options.optimizer = OptimizerKind::kSgd;
         options.momentum = world == 1;
         if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
