@@ -120,6 +120,7 @@ Json RunJson(const RunResult& r, bool losses) {
     json["loss_scale"] = r.loss_scale;
     json["skipped_steps"] = r.skipped_steps;
   }
+  if (!r.storage.empty()) json["storage"] = r.storage;
   if (r.nonfinite_loss_step > 0) json["nonfinite_loss_step"] = r.nonfinite_loss_step;
   json["outputs"] = {{"metrics", r.metrics_path},
                      {"trace", r.trace_path},
@@ -202,6 +203,7 @@ std::string RunText(const RunResult& r) {
                                   static_cast<double>(r.peak_rss_bytes) / 1e6,
                                   static_cast<double>(r.rss_outside_plan_bytes) / 1e6));
   absl::StrAppend(&out, "weights sha256 ", r.weights_sha256, "\n");
+  if (!r.storage.empty()) absl::StrAppend(&out, "storage     ", r.storage, "\n");
   absl::StrAppend(&out, "metrics     ", r.metrics_path, "\n");
   if (!r.trace_path.empty()) absl::StrAppend(&out, "trace       ", r.trace_path, "\n");
   if (!r.checkpoint_path.empty()) absl::StrAppend(&out, "checkpoint  ", r.checkpoint_path, "\n");

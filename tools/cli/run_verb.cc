@@ -36,6 +36,9 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const std::string folder =
       p.checkpoint().has_folder() ? p.checkpoint().folder() : "millrace_runs/" + p.name();
   options.run_folder = UserPath(folders, line.Get("folder", folder));
+  if (const std::string& storage = p.memory().offload().storage().folder(); !storage.empty()) {
+    options.storage_folder = UserPath(folders, storage);
+  }
   options.resume = line.Has("resume");
   options.resume_from = UserPath(folders, line.Get("resume", ""));
   options.quiet = quiet;
