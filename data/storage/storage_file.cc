@@ -42,8 +42,8 @@ absl::StatusOr<Fault> FaultOfEnvironment() {
   int64_t number = 0;
   if ((parts.first != "read" && parts.first != "write") ||
       !absl::SimpleAtoi(parts.second, &number) || number < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("MILLRACE_STORAGE_FAULT is '", text,
-                                                   "', expected read:N or write:N"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("MILLRACE_STORAGE_FAULT is '", text, "', expected read:N or write:N"));
   }
   auto left = std::make_shared<std::atomic<int64_t>>(number);
   return Fault([left, of_writes = parts.first == "write"](bool write, int64_t, int64_t) {

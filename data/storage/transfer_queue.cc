@@ -94,10 +94,10 @@ absl::Status TransferQueue::Check(bool write, const StoragePiece& piece) const {
   if (piece.file_offset < 0 || piece.file_offset % kPageBytes != 0 || piece.bytes < 0 ||
       piece.file_offset > config_.file_bytes ||
       piece.bytes > config_.file_bytes - piece.file_offset) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_.path, ": cannot ", what, " ", piece.bytes, " bytes at offset ",
-                     piece.file_offset, What(piece.what), ": expected an offset that is a multiple of ", kPageBytes,
-                     ", within the file's ", config_.file_bytes, " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        config_.path, ": cannot ", what, " ", piece.bytes, " bytes at offset ", piece.file_offset,
+        What(piece.what), ": expected an offset that is a multiple of ", kPageBytes,
+        ", within the file's ", config_.file_bytes, " bytes"));
   }
   if (write) return absl::OkStatus();
   const int64_t end = (piece.file_offset + RoundUp(piece.bytes)) / kPageBytes;
@@ -105,8 +105,8 @@ absl::Status TransferQueue::Check(bool write, const StoragePiece& piece) const {
     if (written_[page]) continue;
     return absl::FailedPreconditionError(
         absl::StrCat(config_.path, ": cannot read ", piece.bytes, " bytes at offset ",
-                     piece.file_offset, What(piece.what), ": the page at offset ", page * kPageBytes,
-                     " was never written, or its last write failed"));
+                     piece.file_offset, What(piece.what), ": the page at offset ",
+                     page * kPageBytes, " was never written, or its last write failed"));
   }
   return absl::OkStatus();
 }

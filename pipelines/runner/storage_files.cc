@@ -75,8 +75,8 @@ absl::StatusOr<std::vector<std::string>> CheckStorage(const Plan& plan,
   if (bytes == 0) return notes;
   RemoveStaleFiles(folder, &notes);
   Findings findings;
-  StorageFacts facts =
-      CheckStorageFolder({.folder = folder, .bytes = bytes, .engine = EngineOf(settings)}, &findings);
+  StorageFacts facts = CheckStorageFolder(
+      {.folder = folder, .bytes = bytes, .engine = EngineOf(settings)}, &findings);
   RETURN_IF_ERROR(findings.ToStatus());
   for (std::string& note : facts.notes) notes.push_back(std::move(note));
   return notes;

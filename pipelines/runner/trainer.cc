@@ -114,7 +114,9 @@ class InProcessTrainer final : public Trainer {
  private:
   absl::Status CheckStorageFirst();
   const std::string& storage_folder() const {
-    return options_.storage_folder.empty() ? options_.run_folder : options_.storage_folder;
+    if (!options_.storage_folder.empty()) return options_.storage_folder;
+    const std::string& named = p_.memory().offload().storage().folder();
+    return named.empty() ? options_.run_folder : named;
   }
   absl::Status OpenLoader(const OpenedData& data);
   absl::Status AllocateRanks();
@@ -209,7 +211,9 @@ absl::Status InProcessTrainer::Prepare() {
 // Before anything is loaded. A folder that the pipeline names is not made: where a drive is not mounted, the states
 // would go to another one.
 absl::Status InProcessTrainer::CheckStorageFirst() {
-  if (options_.storage_folder.empty()) RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
+  if (storage_folder() == options_.run_folder) {
+    RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
+  }
   ASSIGN_OR_RETURN(const std::vector<std::string> notes,
                    CheckStorage(c_.plan, p_.memory().offload().storage(), storage_folder()));
   for (const std::string& note : notes) {

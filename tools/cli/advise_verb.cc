@@ -190,7 +190,7 @@ int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& mac
         "compatible mode (states only, 16 B/param) says: stage ",
         rule.stage,
         rule.offload == OffloadKind::kNone ? " without offload"
-                                       : absl::StrCat(" with offload to ", Name(rule.offload)));
+                                           : absl::StrCat(" with offload to ", Name(rule.offload)));
     std::cerr << advice->help << "\n" << hint << "\n";
     json["help"] = advice->help;
     json["compatible"] = CompatibleJson(rule);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iostream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "graph/base/status.h"
 #include "graph/plan/summary.h"
 
 namespace millrace {
@@ -127,6 +129,22 @@ Json RunJson(const RunResult& r, bool losses) {
                      {"report", ""},
                      {"checkpoint", r.checkpoint_path}};
   return json;
+}
+
+absl::Status ReportStorage(const CompiledPipeline& pipeline, const Machine& machine, bool quiet,
+                           Json* json) {
+  ASSIGN_OR_RETURN(const std::optional<StorageOutlook> outlook, ForeseeStorage(pipeline, machine));
+  if (!outlook) return absl::OkStatus();
+  if (!quiet) std::cerr << ToText(*outlook) << "\n";
+  (*json)["storage_outlook"] = {{"bound", outlook->bound},
+                                {"step_seconds", outlook->step_seconds},
+                                {"storage_seconds", outlook->storage_seconds},
+                                {"twice_as_fast_seconds", outlook->twice_as_fast_seconds}};
+  if (outlook->ratio > 0) {
+    (*json)["storage_outlook"]["ratio"] = outlook->ratio;
+    (*json)["storage_outlook"]["ratio_seconds"] = outlook->ratio_seconds;
+  }
+  return absl::OkStatus();
 }
 
 Json ConfigJson(const CompiledPipeline& c) {
