@@ -39,7 +39,7 @@ class Sketch {
     }
     const auto graph = std::move(s.builder_).Build();
     EXPECT_TRUE(graph.ok()) << graph.status();
-    if (split) EXPECT_EQ(LaneKindOf(*graph, 0), LaneKindOf(*graph, 1));
+    EXPECT_EQ(LaneKindOf(*graph, 0), LaneKindOf(*graph, split ? 1 : 0));
     EXPECT_EQ(BytesMoved(*graph, graph->nodes()[0]), 32);
     return LaneKindOf(*graph, 0);
   }

@@ -20,7 +20,6 @@ absl::StatusOr<SimResult> SimulateOn(const Plan& plan, const Machine& planned,
                                      const Machine& machine) {
   SimOptions options;
   options.seconds = SecondsOn(plan, planned, machine);
-  options.details = false;
   return Simulate(plan, machine, options);
 }
 
