@@ -63,8 +63,9 @@ absl::StatusOr<std::unique_ptr<Kernel>> MakeStorageCopy(const KernelArgs& a) {
                        "'; expected all of a node's copies to lead to storage, or all from it"));
     }
     const ValueId file = write ? a.output_ids()[i] : a.node().inputs[i];
-    pieces.push_back(
-        {a.buffers.place(file), write ? a.In<void>(i) : a.Out<void>(i), a.input(i).bytes()});
+    // The plan outlives its kernels, so the name may be a view.
+    pieces.push_back({a.buffers.place(file), write ? a.In<void>(i) : a.Out<void>(i),
+                      a.input(i).bytes(), a.plan.graph.values()[file].name});
   }
   return std::make_unique<StorageCopy>(a.rank.storage, write, std::move(pieces));
 }

@@ -5,11 +5,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "data/storage/crc32c.h"
 #include "data/storage/io_engine.h"
 #include "data/storage/page_memory.h"
@@ -26,6 +30,26 @@ constexpr int kMaxDepth = 4096;
 
 absl::Status ErrnoError(int error, const std::string& message) {
   return absl::Status(absl::ErrnoToStatusCode(error), message);
+}
+
+using Fault = std::function<absl::Status(bool write, int64_t offset, int64_t bytes)>;
+
+// What MILLRACE_STORAGE_FAULT asks for; null: nothing.
+absl::StatusOr<Fault> FaultOfEnvironment() {
+  const char* text = std::getenv("MILLRACE_STORAGE_FAULT");
+  if (text == nullptr || *text == 0) return Fault();
+  const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
+  int64_t number = 0;
+  if ((parts.first != "read" && parts.first != "write") ||
+      !absl::SimpleAtoi(parts.second, &number) || number < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("MILLRACE_STORAGE_FAULT is '", text, "', expected read:N or write:N"));
+  }
+  auto left = std::make_shared<std::atomic<int64_t>>(number);
+  return Fault([left, of_writes = parts.first == "write"](bool write, int64_t, int64_t) {
+    if (write != of_writes || --*left != 0) return absl::OkStatus();
+    return ErrnoError(EIO, absl::StrCat(std::strerror(EIO), " (MILLRACE_STORAGE_FAULT)"));
+  });
 }
 
 absl::Status CheckOptions(const StorageFile::Options& o) {
@@ -167,6 +191,9 @@ absl::Status StorageFile::MakeQueue() {
   config.checksum = options_.checksum;
   config.staging = staging;
   config.fault = options_.fault;
+  if (config.fault == nullptr) {
+    ASSIGN_OR_RETURN(config.fault, FaultOfEnvironment());
+  }
   queue_ = std::make_unique<TransferQueue>(std::move(engine), std::move(config));
   return absl::OkStatus();
 }

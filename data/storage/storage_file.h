@@ -47,7 +47,9 @@ class StorageFile {
     // The ring that requests pass through: block_bytes x queue_depth bytes, aligned to pages, that outlive the file.
     // Null: memory of its own.
     char* staging = nullptr;
-    // For tests: asked before each request; an error is that request's failure.
+    // For tests: asked before each request; an error is that request's failure. Where it is left out, tests of the whole
+    // program reach it by MILLRACE_STORAGE_FAULT=read:N or write:N in the environment: the N-th such request of each file
+    // fails with an I/O error.
     std::function<absl::Status(bool write, int64_t offset, int64_t bytes)> fault;
   };
 

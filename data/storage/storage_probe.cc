@@ -54,7 +54,7 @@ absl::StatusOr<double> Rate(StorageFile* file, const PageMemory& memory, bool wr
 
 }  // namespace
 
-absl::StatusOr<StorageProbe> ProbeStorage(const ProbeOptions& options) {
+absl::StatusOr<StorageProbe> ProbeStorage(const StorageProbeOptions& options) {
   const Clock::time_point begin = Clock::now();
   const double slice = options.seconds / (2 * std::size(kPairs) + 1);
   StorageProbe probe;

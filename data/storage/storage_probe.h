@@ -30,7 +30,7 @@ struct StorageProbe {
   std::vector<StorageRates> tried;  // in the order of trial; `best` is one of them
 };
 
-struct ProbeOptions {
+struct StorageProbeOptions {
   std::string folder;
   StorageFile::Engine engine = StorageFile::Engine::kAuto;
   bool direct = true;
@@ -39,7 +39,7 @@ struct ProbeOptions {
   int64_t ring_bytes = 0;                  // only pairs whose ring is this large; 0: of 4 to 16 MiB
 };
 
-absl::StatusOr<StorageProbe> ProbeStorage(const ProbeOptions& options);
+absl::StatusOr<StorageProbe> ProbeStorage(const StorageProbeOptions& options);
 
 // The pair that reads and writes a byte in the least time; of those within 5 % of it, the one with the smallest
 // staging ring. `tried` is not empty.

@@ -27,7 +27,7 @@ std::string EmptyFolder() {
 }
 
 TEST(StorageProbe, MeasuresPairsAndLeavesNothingBehind) {
-  ProbeOptions options;
+  StorageProbeOptions options;
   options.folder = EmptyFolder();
   options.seconds = 0.1;
   options.file_bytes = 8 << 20;
@@ -44,7 +44,7 @@ TEST(StorageProbe, MeasuresPairsAndLeavesNothingBehind) {
 }
 
 TEST(StorageProbe, AFolderThatIsNotThereIsAnError) {
-  ProbeOptions options;
+  StorageProbeOptions options;
   options.folder = TestPath("none");
   ExpectError(ProbeStorage(options).status(), absl::StatusCode::kNotFound,
               {"none/.millrace_probe"});

@@ -23,6 +23,10 @@ constexpr int kTriesWithoutPause = 10;
 
 int64_t RoundUp(int64_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
 
+std::string What(absl::string_view what) {
+  return what.empty() ? "" : absl::StrCat(" (", what, ")");
+}
+
 absl::Status Errno(int64_t error) {
   const int code = static_cast<int>(error);
   return absl::Status(absl::ErrnoToStatusCode(code), std::strerror(code));
@@ -90,10 +94,10 @@ absl::Status TransferQueue::Check(bool write, const StoragePiece& piece) const {
   if (piece.file_offset < 0 || piece.file_offset % kPageBytes != 0 || piece.bytes < 0 ||
       piece.file_offset > config_.file_bytes ||
       piece.bytes > config_.file_bytes - piece.file_offset) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_.path, ": cannot ", what, " ", piece.bytes, " bytes at offset ",
-                     piece.file_offset, ": expected an offset that is a multiple of ", kPageBytes,
-                     ", within the file's ", config_.file_bytes, " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        config_.path, ": cannot ", what, " ", piece.bytes, " bytes at offset ", piece.file_offset,
+        What(piece.what), ": expected an offset that is a multiple of ", kPageBytes,
+        ", within the file's ", config_.file_bytes, " bytes"));
   }
   if (write) return absl::OkStatus();
   const int64_t end = (piece.file_offset + RoundUp(piece.bytes)) / kPageBytes;
@@ -101,8 +105,8 @@ absl::Status TransferQueue::Check(bool write, const StoragePiece& piece) const {
     if (written_[page]) continue;
     return absl::FailedPreconditionError(
         absl::StrCat(config_.path, ": cannot read ", piece.bytes, " bytes at offset ",
-                     piece.file_offset, ": the page at offset ", page * kPageBytes,
-                     " was never written, or its last write failed"));
+                     piece.file_offset, What(piece.what), ": the page at offset ",
+                     page * kPageBytes, " was never written, or its last write failed"));
   }
   return absl::OkStatus();
 }
@@ -111,6 +115,7 @@ TransferQueue::Flight TransferQueue::Cut(const StoragePiece& piece, int slot,
                                          Cursor* cursor) const {
   Flight flight;
   flight.offset = piece.file_offset + cursor->done;
+  flight.what = piece.what;
   flight.user = static_cast<char*>(piece.memory) + cursor->done;
   flight.user_bytes = std::min(config_.block_bytes, piece.bytes - cursor->done);
   const bool aligned =
@@ -216,7 +221,7 @@ absl::Status TransferQueue::Verify(const Flight& flight) {
 absl::Status TransferQueue::Failed(bool write, const Flight& flight,
                                    const absl::Status& why) const {
   return Annotate(why, config_.path, ": ", write ? "write" : "read", " of ", flight.bytes,
-                  " bytes at offset ", flight.offset, " failed");
+                  " bytes at offset ", flight.offset, What(flight.what), " failed");
 }
 
 }  // namespace millrace

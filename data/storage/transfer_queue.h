@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "data/storage/io_engine.h"
 
@@ -31,6 +32,7 @@ struct StoragePiece {
   int64_t file_offset = 0;
   void* memory = nullptr;
   int64_t bytes = 0;
+  absl::string_view what = {};  // for messages: "exp_avg/bucket_0"
 };
 
 class TransferQueue {
@@ -65,6 +67,7 @@ class TransferQueue {
     int64_t bytes = 0;        // whole pages
     int64_t moved = 0;        // whole pages
     int fruitless_tries = 0;  // in a row
+    absl::string_view what;
   };
   // Where the next request begins.
   struct Cursor {

@@ -337,7 +337,7 @@ TEST(TypeCheck, OptimizersWantReducedGradientsOfTheirSize) {
 value { name: "w" shape: [8] kind: "parameter" }
 value { name: "m" shape: [8] kind: "optimizer_state" }
 value { name: "v" shape: [9] kind: "optimizer_state" }
-value { name: "c" shape: [3] kind: "optimizer_state" }
+value { name: "c" shape: [4] kind: "optimizer_state" }
 node { name: "bwd" op: "t_gradient" input: "w" output: "g" }
 node { name: "opt" op: "adamw" input: ["w", "g", "m", "m"] output: ["1", "2", "3"] }
 node { name: "red" op: "all_reduce" input: "g" output: "gr" }
@@ -349,7 +349,7 @@ node { name: "op3" op: "sgd" input: ["w", "gr", "m", "c"] output: ["7", "8"] })"
               "node 'opt': reads gradient 'g', which is still a partial sum on each rank of group "
               "'data'; it needs an all_reduce or reduce_scatter before it"),
           HasSubstr("node 'op2': 'w' has 8 elements, 'v' has 9; expected as many"),
-          HasSubstr("node 'op3': reads clip coefficient 'c' of shape [3], expected [2]")));
+          HasSubstr("node 'op3': reads clip coefficient 'c' of shape [4], expected [2]")));
 }
 
 TEST(TypeCheck, NormsAndClippingFitTogether) {

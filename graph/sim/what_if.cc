@@ -36,6 +36,17 @@ std::map<std::string, Knob> Knobs(WhatIf* what, int world_size) {
     knobs["link." + link->name() + ".latency"] = {
         link->latency_seconds(), [link](double v) { link->set_latency_seconds(v); }};
   }
+  Host* host = what->machine.mutable_host();
+  knobs["host.memory_bandwidth"] = {host->memory_bytes_per_second(),
+                                    [host](double v) { host->set_memory_bytes_per_second(v); }};
+  knobs["host.to_device"] = {host->host_to_device_bytes_per_second(),
+                             [host](double v) { host->set_host_to_device_bytes_per_second(v); }};
+  knobs["host.from_device"] = {host->device_to_host_bytes_per_second(),
+                               [host](double v) { host->set_device_to_host_bytes_per_second(v); }};
+  knobs["storage.read"] = {host->storage_read_bytes_per_second(),
+                           [host](double v) { host->set_storage_read_bytes_per_second(v); }};
+  knobs["storage.write"] = {host->storage_write_bytes_per_second(),
+                            [host](double v) { host->set_storage_write_bytes_per_second(v); }};
   for (int r = 0; r < world_size; ++r) {
     knobs[absl::StrCat("rank.", r)] = {1, [what, r](double v) { what->slowdown[r] = v; }};
   }

@@ -2,6 +2,7 @@
 //
 //   link.inter_node=0.5x            its rate; link.NAME.latency=2x its latency
 //   device.flops=1.2x  device.memory_bandwidth=2x
+//   host.memory_bandwidth=2x  host.to_device=0.5x  host.from_device=0.5x  storage.read=2x  storage.write=2x
 //   rank.3=1.5x                     what rank 3 computes takes 1.5 times as long
 //
 // A value with an x multiplies, one without replaces.

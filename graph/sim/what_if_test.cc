@@ -19,6 +19,19 @@ TEST(WhatIf, AFactorMultipliesAndAPlainNumberReplaces) {
   EXPECT_EQ(what->slowdown.at(1), 1.5);
 }
 
+TEST(WhatIf, TheHostsAndTheDrivesRatesCanBeOthers) {
+  const auto what = ParseWhatIf({"storage.read=2x", "storage.write=3e9", "host.to_device=0.5x",
+                                 "host.from_device=4e9", "host.memory_bandwidth=2x"},
+                                SlowMachine(), 2);
+  ASSERT_TRUE(what.ok()) << what.status();
+  const Host &host = what->machine.host(), before = SlowMachine().host();
+  EXPECT_EQ(host.storage_read_bytes_per_second(), 2 * before.storage_read_bytes_per_second());
+  EXPECT_EQ(host.storage_write_bytes_per_second(), 3e9);
+  EXPECT_EQ(host.host_to_device_bytes_per_second(), before.host_to_device_bytes_per_second() / 2);
+  EXPECT_EQ(host.device_to_host_bytes_per_second(), 4e9);
+  EXPECT_EQ(host.memory_bytes_per_second(), 2 * before.memory_bytes_per_second());
+}
+
 TEST(WhatIf, AllThatCannotBeReadIsNamedWithWhatIsNear) {
   const auto what =
       ParseWhatIf({"link.intra_nod=2x", "rank.9=2x", "device.flops=fast"}, SlowMachine(), 2);

@@ -29,6 +29,7 @@ void Provenance::Walk() {
     const auto id = static_cast<ValueId>(v);
     if (g_.producer(id) < 0 && Kind(id) == BufferKind::kParameter) parameters_[id] = {};
   }
+  FindStates();
   origins_.assign(g_.values().size(), {0, c_.plan->world_size});
   for (const auto& [v, carried] : carried_) {
     origins_[v] = carried.origin;
@@ -40,6 +41,7 @@ void Provenance::Walk() {
   }
   for (const auto& [norm_node, norm] : clip_norms_) CheckClipNorm(norm_node, norm);
   CheckBuckets();
+  CheckStatesCameBack();
   Facts();
 }
 
@@ -82,6 +84,7 @@ void Provenance::Update(const Node& node, const std::vector<ValueId>& outputs) {
     Say(node, absl::StrCat("copies ", BucketName(k), " to ", c_.value(written).name, " of ",
                            BucketName(c_.value(written).bucket)));
   }
+  UpdateStates(node, k, outputs);
   gradients_used_.insert(Uncast(grad));
   ValueId coefficient = -1;
   for (ValueId v : node.inputs) {

@@ -24,9 +24,22 @@ LowerOptions Options(int stage) {
   return options;
 }
 
+LowerOptions Offloaded(Tier optimizer) {
+  LowerOptions options = Options(2);
+  options.accumulation = 1;  // or the host adds up what was copied, and the update reads that
+  options.offload.optimizer = optimizer;
+  options.offload.ring_bytes = 4096;
+  return options;
+}
+
+std::string Found(Damage damage, const std::string& check, const LowerOptions& options);
+
 // Findings of one check as text, after the first mutant of this kind.
 std::string Found(Damage damage, const std::string& check, int stage = 1) {
-  const Plan plan = MakeValidPlan(Options(stage), Planner::kReal).plan;
+  return Found(damage, check, Options(stage));
+}
+std::string Found(Damage damage, const std::string& check, const LowerOptions& options) {
+  const Plan plan = MakeValidPlan(options, Planner::kReal).plan;
   for (uint64_t seed = 1; seed < 50; ++seed) {
     const auto mutant = Mutate(plan, damage, seed);
     if (!mutant.has_value()) continue;
@@ -168,6 +181,34 @@ TEST(DamageTest, GradientSliceInAWrongPlaceOfItsBucketIsFound) {
 }
 TEST(DamageTest, UpdateWithoutTheClipCoefficientIsFound) {
   EXPECT_THAT(Found(Damage::kUnclippedUpdate, "provenance"), HasSubstr("is not clipped"));
+}
+TEST(DamageTest, UpdateOnTheHostWithAGradientOnTheDeviceNamesBoth) {
+  EXPECT_THAT(Found(Damage::kUpdateAcrossTiers, "types", Offloaded(Tier::kHost)),
+              AllOf(HasSubstr("adamw/bucket_"), HasSubstr("works on grad/bucket_"),
+                    HasSubstr("in device memory and on"), HasSubstr("in host memory")));
+}
+TEST(DamageTest, ParametersThatDoNotComeBackAreNotNewInTheNextStep) {
+  EXPECT_THAT(Found(Damage::kDroppedCopy, "provenance", Offloaded(Tier::kHost)),
+              HasSubstr("the next step would read param/bucket_"));
+}
+TEST(DamageTest, StatesThatAreNotReadOrNotWrittenBackAreNamedWithTheirUpdate) {
+  std::string text;
+  for (uint64_t seed = 1; seed < 30; ++seed) {
+    const Plan plan = MakeValidPlan(Offloaded(Tier::kStorage), Planner::kReal).plan;
+    const auto mutant = Mutate(plan, Damage::kDroppedCopy, seed);
+    if (mutant.has_value()) text += Verify(mutant->plan).findings.ToText();
+  }
+  EXPECT_THAT(text, AllOf(HasSubstr("into which no optimizer state was copied"),
+                          HasSubstr("but the next step would find there what this one found")));
+}
+TEST(DamageTest, StatesInAnotherStatesPlaceAreFound) {
+  std::string text;
+  for (uint64_t seed = 1; seed < 60; ++seed) {
+    const Plan plan = MakeValidPlan(Offloaded(Tier::kStorage), Planner::kReal).plan;
+    const auto mutant = Mutate(plan, Damage::kSwappedCopies, seed);
+    if (mutant.has_value()) text += Verify(mutant->plan).findings.ToText();
+  }
+  EXPECT_THAT(text, HasSubstr("', which is exp_avg"));
 }
 TEST(DamageTest, NormThatLeavesOutABucketIsFound) {
   EXPECT_THAT(Found(Damage::kNormWithoutBucket, "provenance"), HasSubstr("0 times, expected once"));

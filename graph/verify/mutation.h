@@ -62,6 +62,10 @@ enum class Damage : uint8_t {
   kUnclippedUpdate,
   kKeptLossScale,     // the coefficient does not take the loss scale off
   kUnscaledOnceMore,  // the loss is not scaled, its gradients are unscaled all the same
+  // Copies between tiers.
+  kDroppedCopy,  // nothing arrives, or what was there when the step began
+  kSwappedCopies,
+  kUpdateAcrossTiers,  // on the host, with the gradient that is still on the device
   kNormWithoutBucket,
   kSavedOfOther,  // another stage's or micro-batch's saved block
   kWrongHash

@@ -17,7 +17,12 @@ BufferKind KindOf(const Plan& plan, ValueId v) {
   return plan.graph.buffers()[ValueAt(plan, v).buffer].kind;
 }
 
-bool IsUpdate(const Node& n) { return n.op == "adamw" || n.op == "adam" || n.op == "sgd"; }
+// The update, or its half that has the inputs.
+bool IsUpdate(const Node& n) {
+  return n.async != AsyncRole::kDone && (n.op == "adamw" || n.op == "adam" || n.op == "sgd");
+}
+// The same of a copy between tiers.
+bool IsCopy(const Node& n) { return n.async != AsyncRole::kDone && n.op == "copy"; }
 bool IsStage(const Node& n) { return n.op == "forward" || n.op == "backward"; }
 
 // What lies in the bytes of `updated` when the step begins; -1: no value has just these bytes.
@@ -188,8 +193,12 @@ std::string UpdateBeforeReduce(Plan* plan, Dice* dice) {
 std::string UseGradientOfStepBefore(Plan* plan, Dice* dice) {
   std::vector<NodeId> updates;
   for (NodeId n : NodesWhere(plan->graph, IsUpdate)) {
-    const Value& gradient = ValueAt(*plan, NodeAt(*plan, n).inputs[1]);
-    if (plan->graph.buffers()[gradient.buffer].persistent) updates.push_back(n);
+    const ValueId gradient = NodeAt(*plan, n).inputs[1];
+    // One without a producer is of the step before already: a delayed update.
+    if (plan->graph.buffers()[ValueAt(*plan, gradient).buffer].persistent &&
+        plan->graph.producer(gradient) >= 0) {
+      updates.push_back(n);
+    }
   }
   if (updates.empty()) return "";
   const NodeId n = dice->Of(updates);
@@ -213,21 +222,24 @@ std::string DeclareDelay(Plan* plan, Dice* dice) {
 std::string UpdateTwice(Plan* plan, Dice* dice) {
   const std::vector<NodeId> updates = NodesWhere(plan->graph, IsUpdate);
   if (updates.empty()) return "";
-  const NodeId old = dice->Of(updates);
+  const NodeId old = dice->Of(updates), end = EndOf(plan->graph, old);
   NodeId again = -1;
   const bool done = EditGraph(plan, [&](GraphBuilder* b) {
     Node node = b->node(old);
     node.name += "/again";
     node.control.clear();
+    node.async = AsyncRole::kNone;
+    node.partner = -1;
+    node.outputs = b->node(end).outputs;
     // The new versions stand in for the old ones; the k-th state follows the gradient. A 16-bit copy is not read.
     for (size_t k = 0; k < node.outputs.size(); ++k) {
-      const ValueId updated = b->node(old).outputs[k];
+      const ValueId updated = b->node(end).outputs[k];
       const size_t port = k == 0 ? 0 : k + 1;
       if (port < node.inputs.size() &&
           b->value(node.inputs[port]).buffer == b->value(updated).buffer) {
         node.inputs[port] = updated;
       }
-      Value value = b->value(b->node(old).outputs[k]);
+      Value value = b->value(updated);
       value.name += "'";
       node.outputs[k] = b->AddValue(value);
     }
@@ -273,7 +285,7 @@ std::string GatherStale(Plan* plan, Dice* dice) {
   for (NodeId n : Collectives(*plan)) {
     if (NodeAt(*plan, n).op != "all_gather") continue;
     const NodeId update = plan->graph.producer(NodeAt(*plan, n).inputs[0]);
-    if (update >= 0 && IsUpdate(NodeAt(*plan, update))) {
+    if (update >= 0 && IsUpdate(NodeAt(*plan, BeginOf(plan->graph, update)))) {
       const ValueId stale = FoundIn(*plan, NodeAt(*plan, n).inputs[0]);
       if (stale >= 0) gathers.push_back({n, stale});
     }
@@ -337,6 +349,69 @@ std::string UnscaleOnceMore(Plan* plan, Dice* dice) {
     b->node(node).inputs.erase(b->node(node).inputs.begin() + at);
   });
   return done ? absl::StrCat(NodeAt(*plan, n).name, " does not read the loss scale") : "";
+}
+
+std::string DropCopy(Plan* plan, Dice* dice) {
+  const std::vector<NodeId> copies = NodesWhere(plan->graph, IsCopy);
+  for (int t = 0; t < 20 && !copies.empty(); ++t) {
+    const NodeId n = dice->Of(copies), end = EndOf(plan->graph, n);
+    const std::vector<ValueId> inputs = NodeAt(*plan, n).inputs;
+    const int i = dice->Below(static_cast<int>(inputs.size()));
+    const std::string name = ValueAt(*plan, inputs[i]).name;
+    if (inputs.size() == 1) {  // instead, what was there when the step began
+      const ValueId stale = FoundIn(*plan, inputs[0]);
+      const std::string what = stale < 0 || stale == inputs[0] ? "" : Rewire(plan, n, 0, stale);
+      if (!what.empty()) return what;
+      continue;
+    }
+    const bool done = EditGraph(plan, [&](GraphBuilder* b) {
+      b->node(n).inputs.erase(b->node(n).inputs.begin() + i);
+      b->node(end).outputs.erase(b->node(end).outputs.begin() + i);
+    });
+    if (done) return absl::StrCat(NodeAt(*plan, n).name, " does not copy ", name);
+  }
+  return "";
+}
+
+std::string SwapCopies(Plan* plan, Dice* dice) {
+  std::vector<std::pair<NodeId, size_t>> places;
+  for (NodeId n : NodesWhere(plan->graph, IsCopy)) {
+    for (size_t i = 0; i < NodeAt(*plan, n).inputs.size(); ++i) places.push_back({n, i});
+  }
+  for (int t = 0; t < 40 && places.size() > 1; ++t) {
+    const auto [n, i] = dice->Of(places);
+    const auto [m, k] = dice->Of(places);
+    const ValueId a = NodeAt(*plan, n).inputs[i], b = NodeAt(*plan, m).inputs[k];
+    const Value &one = ValueAt(*plan, a), &other = ValueAt(*plan, b);
+    const bool alike =
+        one.dtype == other.dtype && one.shape == other.shape && one.sharding == other.sharding &&
+        one.buffer != other.buffer &&
+        plan->graph.buffers()[one.buffer].tier == plan->graph.buffers()[other.buffer].tier;
+    if (!alike) continue;
+    const bool done = EditGraph(plan, [&, n = n, i = i, m = m, k = k](GraphBuilder* g) {
+      g->node(n).inputs[i] = b;
+      g->node(m).inputs[k] = a;
+    });
+    if (!done) continue;
+    AddDataEdges(plan, n);
+    AddDataEdges(plan, m);
+    return absl::StrCat(NodeAt(*plan, n).name, " copies ", ValueAt(*plan, b).name, " and ",
+                        NodeAt(*plan, m).name, " copies ", ValueAt(*plan, a).name);
+  }
+  return "";
+}
+
+std::string UpdateAcrossTiers(Plan* plan, Dice* dice) {
+  std::vector<std::pair<NodeId, ValueId>> places;  // and the gradient on the device
+  for (NodeId n : NodesWhere(plan->graph, IsUpdate)) {
+    const NodeId from = plan->graph.producer(NodeAt(*plan, n).inputs[1]);
+    if (from < 0) continue;
+    const Node& copy = NodeAt(*plan, BeginOf(plan->graph, from));
+    if (copy.op == "copy") places.push_back({n, copy.inputs[0]});
+  }
+  if (places.empty()) return "";
+  const auto [n, gradient] = dice->Of(places);
+  return Rewire(plan, n, 1, gradient);
 }
 
 std::string DropNorm(Plan* plan, Dice* dice) {

@@ -73,7 +73,7 @@ std::string ShrinkArena(Plan*, Dice*);
 
 std::string Harmless(Plan*, Dice*);
 
-// mutation_graph.cc: collectives, gradients, parameters.
+// mutation_graph.cc: collectives, gradients, parameters, copies between tiers.
 std::string ChangeCount(Plan*, Dice*);
 std::string ChangeDType(Plan*, Dice*);
 std::string ChangeGroup(Plan*, Dice*);
@@ -91,6 +91,9 @@ std::string ShiftSlice(Plan*, Dice*);
 std::string Unclip(Plan*, Dice*);
 std::string KeepLossScale(Plan*, Dice*);
 std::string UnscaleOnceMore(Plan*, Dice*);
+std::string DropCopy(Plan*, Dice*);
+std::string SwapCopies(Plan*, Dice*);
+std::string UpdateAcrossTiers(Plan*, Dice*);
 std::string DropNorm(Plan*, Dice*);
 std::string SwapSaved(Plan*, Dice*);
 

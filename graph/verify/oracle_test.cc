@@ -50,6 +50,8 @@ TEST(OracleTest, SweepAndDefinitionAgreeOnRandomlyDamagedPlans) {
         const bool move = trial % 2 == 0;
         for (uint64_t k = 0, n = 1 + rng.Below(i++, 4); !move && k < n; ++k) {
           const Edge gone = rp.edges[rng.Below(i++, rp.edges.size())];
+          // An operation that may end before it begins has no place in any order; that is found elsewhere.
+          if (gone.kind == EdgeKind::kAsync) continue;
           rp.edges.erase(
               std::remove_if(rp.edges.begin(), rp.edges.end(),
                              [&](const Edge& e) { return e.from == gone.from && e.to == gone.to; }),

@@ -7,7 +7,7 @@
 //   all_reduce, reduce_scatter     the sum over the ranks, which may be taken once
 //   scale(a)                       every term's scale times the factor: loss scaling, and its undoing
 //   cast(a)                        the same gradient, parameter or norm in another element type
-//   copy(a, ...)                   the same values in another place
+//   copy(a, ...)                   the same values in another place; of optimizer states, which they are
 //   loss_scale                     a factor known only while the step runs: backward's terms carry it, and the
 //                                  clip_coefficient that reads it takes it off again, once
 //   grad_norm, norm_sum            which gradients a norm covers
@@ -19,7 +19,8 @@
 // all - by a norm of exactly the gradients that the updates use (so after unscaling, not before). A loss scale that
 // it carries must be the one, of the same step, by which its coefficient divides both it and the norm.
 // Forward and backward of the step must all read one version of the parameters, whole, and what the
-// next step reads must be updated everywhere.
+// next step reads must be updated everywhere. The same of optimizer states, wherever they are staged meanwhile
+// (provenance_states.cc): the update reads its own bucket's, and each comes back to where it was.
 //
 // Beside the terms goes, for every value, its origin (provenance_flow.cc): from how many steps ago
 // the batches in it come, and over how many neighbouring ranks it is the same. A persistent value
@@ -93,6 +94,12 @@ struct ParameterVersion {
   int64_t delay = 0;  // of the gradient that was used, as declared
 };
 
+// Which optimizer state of the step's start a value is, and how often it was updated since.
+struct StateVersion {
+  ValueId state = -1;
+  int updates = 0;
+};
+
 class Provenance {
  public:
   // `report` may be null: then nothing is said.
@@ -135,6 +142,13 @@ class Provenance {
     return v.sharding == Sharding::kSharded && g_.group_size(v.group) > 1;
   }
 
+  // Optimizer states on their way. In provenance_states.cc.
+  bool OffDevice(ValueId v) const;
+  void FindStates();
+  void CopyState(ValueId from, ValueId to);
+  void UpdateStates(const Node& node, int k, const std::vector<ValueId>& outputs);
+  void CheckStatesCameBack();
+
   // Is what is updated right? In check_provenance.cc.
   void Update(const Node& node, const std::vector<ValueId>& outputs);
   void CheckGradient(const Node& node, int k, const Gradient& g);
@@ -160,6 +174,9 @@ class Provenance {
   std::set<std::pair<int64_t, int64_t>> recomputed_;
   std::map<ValueId, Norm> norms_;
   std::map<ValueId, ParameterVersion> parameters_;
+  std::map<ValueId, StateVersion> states_;
+  std::map<ValueId, const Node*> state_updates_;  // by the state as the step finds it
+  std::map<int, const Node*> bucket_updates_;
   std::map<ValueId, ValueId> coefficients_;  // and the loss scale by which they divide; -1: none
   std::set<ValueId> gradients_used_;
   std::vector<std::pair<NodeId, Norm>> clip_norms_;
@@ -168,6 +185,12 @@ class Provenance {
       version_read_;            // per bucket: after how many updates forward and backward read it
   std::map<int, int> updates_;  // per bucket; parameters without one under -2 - buffer
 };
+
+// The value that is in the bytes of `found` when the step has ended: the last one written there, when it covers
+// exactly them. `found` when none is written; -1 when several share them. `written`: by buffer, every value that a node
+// writes there, in the graph's order.
+std::vector<std::vector<ValueId>> WrittenByBuffer(const Graph& graph);
+ValueId LastIn(const Context& c, const std::vector<std::vector<ValueId>>& written, ValueId found);
 
 // The persistent values that the step reads before it writes them, parameters and optimizer states left out; each as
 // if no step had been before.

@@ -24,38 +24,13 @@ bool OfAllSteps(BufferKind kind) {
          kind == BufferKind::kOptimizerState;
 }
 
-struct Bytes {
+struct ByteRange {
   int64_t low, high;
 };
 
-Bytes BytesOf(const Graph& g, const Value& v) {
+ByteRange BytesOf(const Graph& g, const Value& v) {
   const int64_t parts = v.own_shard ? g.group_size(v.group) : 1;
   return {v.offset, v.offset + v.bytes() * parts};
-}
-
-// The value that is in the bytes of `found` when the step has ended: the last one written there, when it covers
-// exactly them. `found` when none is written; -1 when several share them.
-ValueId LastIn(const Context& c, ValueId found) {
-  const Graph& g = c.graph();
-  const Value& want = c.value(found);
-  const Bytes bytes = BytesOf(g, want);
-  const HappensBefore* before = c.acyclic ? c.ranks.front().before.get() : nullptr;
-  ValueId last = found;
-  for (NodeId n : g.topological_order()) {
-    for (ValueId v : g.nodes()[n].outputs) {
-      const Value& value = c.value(v);
-      const Bytes other = BytesOf(g, value);
-      if (value.buffer != want.buffer || other.low >= bytes.high || bytes.low >= other.high)
-        continue;
-      const NodeId held = g.producer(last);
-      if (before != nullptr && held >= 0 && before->Precedes(n, held)) continue;
-      last = v;
-    }
-  }
-  const Value& left = c.value(last);
-  const bool exact = left.offset == want.offset && left.bytes() == want.bytes() &&
-                     left.own_shard == want.own_shard;
-  return exact ? last : -1;
 }
 
 std::string StepsAgo(uint64_t ages) {
@@ -69,6 +44,33 @@ std::string StepsAgo(uint64_t ages) {
 }
 
 }  // namespace
+
+std::vector<std::vector<ValueId>> WrittenByBuffer(const Graph& graph) {
+  std::vector<std::vector<ValueId>> written(graph.buffers().size());
+  for (NodeId n : graph.topological_order()) {
+    for (ValueId v : graph.nodes()[n].outputs) written[graph.values()[v].buffer].push_back(v);
+  }
+  return written;
+}
+
+ValueId LastIn(const Context& c, const std::vector<std::vector<ValueId>>& written, ValueId found) {
+  const Graph& g = c.graph();
+  const Value& want = c.value(found);
+  const ByteRange bytes = BytesOf(g, want);
+  const HappensBefore* before = c.acyclic ? c.ranks.front().before.get() : nullptr;
+  ValueId last = found;
+  for (ValueId v : written[want.buffer]) {
+    const ByteRange other = BytesOf(g, c.value(v));
+    if (other.low >= bytes.high || bytes.low >= other.high) continue;
+    const NodeId held = g.producer(last);
+    if (before != nullptr && held >= 0 && before->Precedes(g.producer(v), held)) continue;
+    last = v;
+  }
+  const Value& left = c.value(last);
+  const bool exact = left.offset == want.offset && left.bytes() == want.bytes() &&
+                     left.own_shard == want.own_shard;
+  return exact ? last : -1;
+}
 
 CarriedOver NothingCarried(const Context& c) {
   CarriedOver carried;
@@ -99,8 +101,9 @@ bool Provenance::Moves(ValueId loss_scale) const {
 
 CarriedOver Provenance::Left() const {
   CarriedOver left = carried_;
+  const std::vector<std::vector<ValueId>> written = WrittenByBuffer(g_);
   for (auto& [found, carried] : left) {
-    carried.left = LastIn(c_, found);
+    carried.left = LastIn(c_, written, found);
     const auto it = gradients_.find(carried.left);
     carried.is_gradient = it != gradients_.end();
     if (carried.is_gradient) {

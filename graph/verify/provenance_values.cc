@@ -26,6 +26,7 @@ void Provenance::Visit(NodeId n) {
   } else if (node.op == "copy") {
     for (size_t i = 0; i < std::min(node.inputs.size(), outputs.size()); ++i) {
       Cast(node, node.inputs[i], {outputs[i]});
+      CopyState(node.inputs[i], outputs[i]);
     }
   } else if (node.op == "all_gather") {
     Gather(node, outputs);

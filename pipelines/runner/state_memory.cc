@@ -21,8 +21,8 @@ absl::StatusOr<char*> StateMemory::At(int rank, ValueId v, bool change) {
             absl::StrCat("no memory for ", value.bytes(), " bytes of ", value.name));
       }
     }
-    RETURN_IF_ERROR(
-        files_[rank]->Read(buffers_[rank]->place(v), window.memory.data(), value.bytes()));
+    RETURN_IF_ERROR(files_[rank]->Read({StorageFile::Piece{
+        buffers_[rank]->place(v), window.memory.data(), value.bytes(), value.name}}));
     window.value = v;
   }
   window.changed |= change;
@@ -35,8 +35,9 @@ absl::Status StateMemory::Flush(int rank, Window* window) {
   window->value = -1;
   window->changed = false;
   if (v < 0 || !changed) return absl::OkStatus();
-  return files_[rank]->Write(buffers_[rank]->place(v), window->memory.data(),
-                             plan_->graph.values()[v].bytes());
+  const Value& value = plan_->graph.values()[v];
+  return files_[rank]->Write({StorageFile::Piece{buffers_[rank]->place(v), window->memory.data(),
+                                                 value.bytes(), value.name}});
 }
 
 absl::Status StateMemory::Close() {

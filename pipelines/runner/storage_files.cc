@@ -1,11 +1,15 @@
 #include "pipelines/runner/storage_files.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "data/file.h"
 #include "data/storage/preflight.h"
 #include "graph/base/status.h"
 #include "graph/lower/offload.h"
@@ -13,6 +17,8 @@
 
 namespace millrace {
 namespace {
+
+constexpr char kPrefix[] = "storage.rank";
 
 StorageFile::Engine EngineOf(const StorageFiles& settings) {
   switch (settings.engine()) {
@@ -36,20 +42,51 @@ char* RingIn(const Plan& plan, int rank, const RankArenas& arenas, int64_t* byte
   return nullptr;
 }
 
+int64_t StorageBytes(const Plan& plan) {
+  int64_t bytes = 0;
+  for (int r = 0; r < plan.world_size; ++r) {
+    bytes += plan.ForRank(r).arena_bytes[static_cast<int>(Tier::kStorage)];
+  }
+  return bytes;
+}
+
+// Whoever uses a storage file holds a lock on it, so one without a lock is of a run that was killed.
+void RemoveStaleFiles(const std::string& folder, std::vector<std::string>* notes) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (!absl::StartsWith(entry.path().filename().string(), kPrefix)) continue;
+    const std::string path = entry.path().string();
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) continue;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && unlink(path.c_str()) == 0) {
+      notes->push_back(absl::StrCat("removed ", path, ", which a run that was killed left behind"));
+    }
+    close(fd);
+  }
+}
+
 }  // namespace
+
+absl::StatusOr<std::vector<std::string>> CheckStorage(const Plan& plan,
+                                                      const StorageFiles& settings,
+                                                      const std::string& folder) {
+  std::vector<std::string> notes;
+  const int64_t bytes = StorageBytes(plan);
+  if (bytes == 0) return notes;
+  RemoveStaleFiles(folder, &notes);
+  Findings findings;
+  StorageFacts facts = CheckStorageFolder(
+      {.folder = folder, .bytes = bytes, .engine = EngineOf(settings)}, &findings);
+  RETURN_IF_ERROR(findings.ToStatus());
+  for (std::string& note : facts.notes) notes.push_back(std::move(note));
+  return notes;
+}
 
 absl::StatusOr<RankFiles> OpenRankFiles(const Plan& plan,
                                         const std::vector<std::shared_ptr<RankArenas>>& arenas,
                                         const StorageFiles& settings, const std::string& folder) {
   RankFiles result;
-  int64_t bytes = 0;
-  for (const auto& a : arenas) bytes += a->bytes(Tier::kStorage);
-  if (bytes == 0) return result;
-  RETURN_IF_ERROR(MakeDirectories(folder));
-  Findings findings;
-  CheckStorageFolder({.folder = folder, .bytes = bytes, .engine = EngineOf(settings)}, &findings);
-  RETURN_IF_ERROR(findings.ToStatus());
-
+  if (StorageBytes(plan) == 0) return result;
   const StorageRing ring = RingOf(settings);
   StorageFile::Options options;
   options.engine = EngineOf(settings);
@@ -73,7 +110,7 @@ absl::StatusOr<RankFiles> OpenRankFiles(const Plan& plan,
                                               " bytes for the ring of rank ", rank, ", expected ",
                                               options.block_bytes * options.queue_depth));
     }
-    options.path = absl::StrCat(folder, "/storage.rank", rank, ".", getpid());
+    options.path = absl::StrCat(folder, "/", kPrefix, rank, ".", getpid());
     options.bytes = arenas[r]->bytes(Tier::kStorage);
     ASSIGN_OR_RETURN(std::unique_ptr<StorageFile> file, StorageFile::Create(options));
     result.files.push_back(std::move(file));

@@ -1,9 +1,11 @@
 // The files behind the storage tier: one per rank, in the folder that the pipeline names or the run's own, checked
 // before anything is loaded, removed at the end. Where the pipeline leaves the requests' size open, a short probe of the
-// drive chooses it; the ring that requests pass through is part of the plan (graph/lower/offload.h) and lies in
+// drive chooses it. A run that was killed leaves its files behind: the next one in the same folder sees that nobody holds
+// them and removes them. The ring that requests pass through is part of the plan (graph/lower/offload.h) and lies in
 // the ranks' host memory.
 //
-//   ASSIGN_OR_RETURN(StorageFiles files, OpenStorageFiles(plan, arenas, pipeline.memory().offload().storage(), folder));
+//   ASSIGN_OR_RETURN(auto notes, CheckStorage(plan, pipeline.memory().offload().storage(), folder));   // first of all
+//   ASSIGN_OR_RETURN(RankFiles files, OpenRankFiles(plan, arenas, pipeline.memory().offload().storage(), folder));
 //   ranks_options.storage = files.by_rank();
 #ifndef MILLRACE_PIPELINES_RUNNER_STORAGE_FILES_H_
 #define MILLRACE_PIPELINES_RUNNER_STORAGE_FILES_H_
@@ -32,7 +34,13 @@ struct RankFiles {
   }
 };
 
-// `arenas` by rank. All that is wrong with the folder is said at once (kFailedPrecondition, kResourceExhausted).
+// Whether `folder` can hold the plan's files: all that is wrong is said at once (kFailedPrecondition). Removes what killed
+// runs left there. Returns what is worth knowing, a line each. Does nothing for a plan without a storage tier.
+absl::StatusOr<std::vector<std::string>> CheckStorage(const Plan& plan,
+                                                      const StorageFiles& settings,
+                                                      const std::string& folder);
+
+// `arenas` by rank; `folder` as checked.
 absl::StatusOr<RankFiles> OpenRankFiles(const Plan& plan,
                                         const std::vector<std::shared_ptr<RankArenas>>& arenas,
                                         const StorageFiles& settings, const std::string& folder);

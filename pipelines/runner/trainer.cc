@@ -107,8 +107,17 @@ class InProcessTrainer final : public Trainer {
 
   absl::Status Prepare();
   absl::StatusOr<RunResult> Run() override;
+  const StorageRates* probed() const override {
+    return storage_.probed ? &*storage_.probed : nullptr;
+  }
 
  private:
+  absl::Status CheckStorageFirst();
+  const std::string& storage_folder() const {
+    if (!options_.storage_folder.empty()) return options_.storage_folder;
+    const std::string& named = p_.memory().offload().storage().folder();
+    return named.empty() ? options_.run_folder : named;
+  }
   absl::Status OpenLoader(const OpenedData& data);
   absl::Status AllocateRanks();
   absl::StatusOr<StepMetrics> Step(int64_t step);
@@ -142,6 +151,7 @@ class InProcessTrainer final : public Trainer {
 };
 
 absl::Status InProcessTrainer::Prepare() {
+  RETURN_IF_ERROR(CheckStorageFirst());
   InstallAllocators();
   ASSIGN_OR_RETURN(OpenedData data, OpenData(c_.loaded, c_.image_needs, options_.data_folders));
   RETURN_IF_ERROR(OpenLoader(data));
@@ -198,6 +208,20 @@ absl::Status InProcessTrainer::Prepare() {
   return absl::OkStatus();
 }
 
+// Before anything is loaded. A folder that the pipeline names is not made: where a drive is not mounted, the states
+// would go to another one.
+absl::Status InProcessTrainer::CheckStorageFirst() {
+  if (storage_folder() == options_.run_folder) {
+    RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> notes,
+                   CheckStorage(c_.plan, p_.memory().offload().storage(), storage_folder()));
+  for (const std::string& note : notes) {
+    if (!options_.quiet) std::fprintf(stderr, "storage: %s\n", note.c_str());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
   LoaderOptions loader;
   loader.split = {p_.train().micro_batch(), static_cast<int>(p_.train().accumulation()),
@@ -233,9 +257,10 @@ absl::Status InProcessTrainer::AllocateRanks() {
     ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r));
     o.arenas.push_back(std::move(arenas));
   }
-  const std::string& folder = p_.memory().offload().storage().folder();
   ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
-                                           folder.empty() ? options_.run_folder : folder));
+                                           storage_folder()));
+  // From here on an interrupt must not end the process at once: the files would stay.
+  if (!storage_.files.empty()) CatchInterrupts();
   o.storage = storage_.by_rank();
   if (!o.reference) {
     ASSIGN_OR_RETURN(o.threads,
@@ -374,6 +399,7 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
     result->simulated_step_seconds = static_cast<double>(step.end_ns - step.begin_ns) * 1e-9;
   }
   result->metrics_path = metrics_->path();
+  if (!storage_.files.empty()) result->storage = storage_.files[0]->description();
   const auto take = [&](const Plan& plan, const Ranks& ranks) {
     for (int t = 0; t < kTiers; ++t) {
       for (const RankPlan& rank : plan.rank_plans) {
@@ -406,7 +432,7 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
 }
 
 absl::StatusOr<RunResult> InProcessTrainer::Run() {
-  CatchInterrupts();
+  if (storage_.files.empty()) CatchInterrupts();
   RunResult result;
   std::vector<double> seconds;
   ProgressLine progress(

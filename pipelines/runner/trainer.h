@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "data/storage/storage_probe.h"
 #include "graph/trace/trace.h"
 #include "pipelines/runner/compiled.h"
 #include "pipelines/runner/metrics.h"
@@ -30,6 +31,7 @@ inline constexpr int64_t kRssOutsidePlanBytes = int64_t{288} << 20;
 struct RunOptions {
   std::vector<std::string> data_folders;  // where relative data paths are looked for
   std::string run_folder;                 // metrics, trace, checkpoints; made when absent
+  std::string storage_folder;  // of the storage tier's files; "": the pipeline's, else run_folder
   bool resume = false;
   std::string resume_from;  // a checkpoint, or a folder of them; "": the newest of the run folder
   bool quiet = false;
@@ -60,7 +62,8 @@ struct RunResult {
   double loss_scale = 0;      // at the end; 0: none
   int64_t skipped_steps = 0;  // of `steps`: their gradients overflowed
   int64_t nonfinite_loss_step =
-      0;  // the first whose loss was not finite although it was not skipped; 0: none
+      0;                // the first whose loss was not finite although it was not skipped; 0: none
+  std::string storage;  // how the storage tier's files are reached; "": there are none
   std::string metrics_path, trace_path, checkpoint_path;
   Trace trace;  // of the last runtime.trace_steps steps; refers to the compiled pipeline's plan
 };
@@ -72,6 +75,8 @@ class Trainer {
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const CompiledPipeline& compiled,
                                                          const RunOptions& options);
   virtual absl::StatusOr<RunResult> Run() = 0;
+  // The storage tier's drive, where the pipeline left the requests' size to a probe; null: it did not.
+  virtual const StorageRates* probed() const = 0;
 };
 
 }  // namespace millrace

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iostream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "graph/base/status.h"
 #include "graph/plan/summary.h"
 
 namespace millrace {
@@ -117,12 +119,29 @@ Json RunJson(const RunResult& r, bool losses) {
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
   if (r.loss_scale > 0) json["loss_scale"] = r.loss_scale;
+  if (!r.storage.empty()) json["storage"] = r.storage;
   if (r.nonfinite_loss_step > 0) json["nonfinite_loss_step"] = r.nonfinite_loss_step;
   json["outputs"] = {{"metrics", r.metrics_path},
                      {"trace", r.trace_path},
                      {"report", ""},
                      {"checkpoint", r.checkpoint_path}};
   return json;
+}
+
+absl::Status ReportStorage(const CompiledPipeline& pipeline, const Machine& machine, bool quiet,
+                           Json* json) {
+  ASSIGN_OR_RETURN(const std::optional<StorageOutlook> outlook, ForeseeStorage(pipeline, machine));
+  if (!outlook) return absl::OkStatus();
+  if (!quiet) std::cerr << ToText(*outlook) << "\n";
+  (*json)["storage_outlook"] = {{"bound", outlook->bound},
+                                {"step_seconds", outlook->step_seconds},
+                                {"storage_seconds", outlook->storage_seconds},
+                                {"twice_as_fast_seconds", outlook->twice_as_fast_seconds}};
+  if (outlook->ratio > 0) {
+    (*json)["storage_outlook"]["ratio"] = outlook->ratio;
+    (*json)["storage_outlook"]["ratio_seconds"] = outlook->ratio_seconds;
+  }
+  return absl::OkStatus();
 }
 
 Json ConfigJson(const CompiledPipeline& c) {
@@ -199,6 +218,7 @@ std::string RunText(const RunResult& r) {
                                   static_cast<double>(r.peak_rss_bytes) / 1e6,
                                   static_cast<double>(r.rss_outside_plan_bytes) / 1e6));
   absl::StrAppend(&out, "weights sha256 ", r.weights_sha256, "\n");
+  if (!r.storage.empty()) absl::StrAppend(&out, "storage     ", r.storage, "\n");
   absl::StrAppend(&out, "metrics     ", r.metrics_path, "\n");
   if (!r.trace_path.empty()) absl::StrAppend(&out, "trace       ", r.trace_path, "\n");
   if (!r.checkpoint_path.empty()) absl::StrAppend(&out, "checkpoint  ", r.checkpoint_path, "\n");

@@ -10,6 +10,7 @@
 #include "graph/base/findings.h"
 #include "graph/sim/simulate.h"
 #include "graph/verify/verify.h"
+#include "pipelines/runner/storage_outlook.h"
 #include "pipelines/runner/trainer.h"
 
 namespace millrace {
@@ -21,6 +22,10 @@ Json FindingsJson(const Findings& findings);
 Json VerifyJson(const VerifyResult& result, const Plan& plan);
 Json SimulateJson(const SimResult& result, const Plan& plan);
 Json RunJson(const RunResult& result, bool losses);
+// Whether the step waits for its drive, for people to stderr and as json["storage_outlook"]; nothing without a storage
+// tier.
+absl::Status ReportStorage(const CompiledPipeline& pipeline, const Machine& machine, bool quiet,
+                           Json* json);
 // What a run was: the settings by which runs are compared, and the machine's peak rate.
 Json ConfigJson(const CompiledPipeline& pipeline);
 // {"error": {"code", "message", "file", "line", "column", "findings"}}

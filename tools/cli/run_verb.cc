@@ -25,6 +25,8 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   if (!quiet) std::cerr << ToText(Summarise(c->plan)) << SimulateText(*predicted, c->plan);
   if (line.Has("dry_run")) {
     Json json = SimulateJson(*predicted, c->plan);
+    const absl::Status storage = ReportStorage(*c, c->machine, quiet, &json);
+    if (!storage.ok()) return Fail(line, storage, Findings(), 2);
     json["ok"] = true;
     PrintJson(line, json.dump());
     return 0;
@@ -36,6 +38,9 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const std::string folder =
       p.checkpoint().has_folder() ? p.checkpoint().folder() : "millrace_runs/" + p.name();
   options.run_folder = UserPath(folders, line.Get("folder", folder));
+  if (const std::string& storage = p.memory().offload().storage().folder(); !storage.empty()) {
+    options.storage_folder = UserPath(folders, storage);
+  }
   options.resume = line.Has("resume");
   options.resume_from = UserPath(folders, line.Get("resume", ""));
   options.quiet = quiet;
@@ -49,6 +54,12 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   const absl::Status kept = WriteFileAtomically(options.run_folder + "/certificate.textproto",
                                                 CertificateText(*certificate));
   if (!kept.ok()) return Fail(line, kept, Findings(), 3);
+  const StorageRates* drive = (*trainer)->probed();
+  Json outlook = Json::object();
+  const absl::Status foreseen = ReportStorage(
+      *c, drive != nullptr ? WithDrive(c->machine, *drive, c->plan.world_size) : c->machine, quiet,
+      &outlook);
+  if (!foreseen.ok()) return Fail(line, foreseen, Findings(), 3);
   const absl::StatusOr<RunResult> result = (*trainer)->Run();
   if (!result.ok()) {
     code = Fail(line, result.status(), Findings(), ExitCode(result.status(), /*running=*/true));
@@ -70,6 +81,7 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   Json summary = RunJson(*result, options.keep_losses);
   summary["outputs"]["report"] = report;
   summary["config"] = ConfigJson(*c);
+  summary.update(outlook);
   const absl::Status written =
       WriteFileAtomically(options.run_folder + "/run.json", summary.dump(1) + "\n");
   if (!written.ok()) return Fail(line, written, Findings(), 3);

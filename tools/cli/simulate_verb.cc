@@ -54,6 +54,8 @@ int SimulateVerb(const CommandLine& line, const Folders& folders) {
   if (!result.ok()) return Fail(line, result.status(), Findings(), 2);
   Json json = SimulateJson(*result, c->plan);
   std::cerr << SimulateText(*result, c->plan);
+  const absl::Status storage = ReportStorage(*c, c->machine, /*quiet=*/false, &json);
+  if (!storage.ok()) return Fail(line, storage, Findings(), 2);
   if (line.Has("what_if")) {
     std::vector<std::string> words;
     for (const std::string& given : line.repeated.at("what_if")) {

@@ -85,6 +85,8 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
   }
   std::cerr << ToText(summary);
   Json json = ToJson(summary);
+  const absl::Status storage = ReportStorage(*c, c->machine, /*quiet=*/false, &json);
+  if (!storage.ok()) return Fail(line, storage, Findings(), 2);
   if (c->has_model) json["parameters"] = c->spec.parameter_count();
   const Train& train = c->loaded.proto.train();
   json["batch"] = {{"micro", train.micro_batch()},

@@ -9,7 +9,10 @@
 namespace millrace {
 namespace {
 
-int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t Aligned(const Buffer& b) {
+  const int64_t alignment = AlignmentOf(b.tier);
+  return (b.bytes + alignment - 1) / alignment * alignment;
+}
 
 struct Use {
   int first = std::numeric_limits<int>::max(), last = -1;  // places in the text
@@ -33,18 +36,18 @@ void Place(const Graph& graph, const std::vector<Use>& uses, RankPlan* rp) {
             persistent || buffers[other].persistent ||
             (uses[other].first <= uses[i].last && uses[i].first <= uses[other].last);
         if (together) {
-          taken.push_back({rp->offset[other], rp->offset[other] + Aligned(buffers[other].bytes)});
+          taken.push_back({rp->offset[other], rp->offset[other] + Aligned(buffers[other])});
         }
       }
       std::sort(taken.begin(), taken.end());
       int64_t at = 0;
       for (const auto& [low, high] : taken) {
-        if (at + Aligned(b.bytes) <= low) break;
+        if (at + Aligned(b) <= low) break;
         at = std::max(at, high);
       }
       rp->offset[i] = at;
       placed.push_back(static_cast<BufferId>(i));
-      const int64_t end = at + Aligned(b.bytes);
+      const int64_t end = at + Aligned(b);
       rp->arena_bytes[tier] = std::max(rp->arena_bytes[tier], end);
       if (persistent) rp->persistent_bytes[tier] = std::max(rp->persistent_bytes[tier], end);
     }
@@ -73,14 +76,16 @@ Plan PlainPlan(Graph graph, int world_size) {
   std::vector<int> place(text.size());
   for (size_t i = 0; i < text.size(); ++i) place[text[i]] = static_cast<int>(i);
   rp.lanes.push_back({"compute", LaneKind::kCompute, {}});
-  std::map<std::string, size_t> lane_of_group;
+  std::map<std::string, size_t> lane_of_name;
   for (NodeId n : text) {
     const Node& node = graph.nodes()[n];
     size_t lane = 0;
     if (node.async == AsyncRole::kDone) {
-      const std::string name = "comm:" + node.collective.group;
-      lane = lane_of_group.emplace(name, rp.lanes.size()).first->second;
-      if (lane == rp.lanes.size()) rp.lanes.push_back({name, LaneKind::kComm, {}});
+      const LaneKind kind = LaneKindOf(graph, n);
+      const std::string name =
+          kind == LaneKind::kComm ? "comm:" + node.collective.group : std::string(Name(kind));
+      lane = lane_of_name.emplace(name, rp.lanes.size()).first->second;
+      if (lane == rp.lanes.size()) rp.lanes.push_back({name, kind, {}});
       rp.edges.push_back({node.partner, n, EdgeKind::kAsync});
     } else {
       rp.seconds.resize(graph.nodes().size());

@@ -19,7 +19,11 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
       " micro-batches", options.overlap ? ", overlap" : "", options.clip_norm > 0 ? ", clip" : "",
       options.recompute.any() ? ", recompute" : "", ", policy ", static_cast<int>(options.policy),
       ", optimizer ", static_cast<int>(options.optimizer), ", ", Name(dtype), " reduced in ",
-      Name(options.reduce_dtype), options.loss_scale.has_value() ? ", loss scale" : "");
+      Name(options.reduce_dtype), options.loss_scale.has_value() ? ", loss scale" : "",
+      options.offload.any() ? absl::StrCat(", offload to ", Name(options.offload.optimizer), " / ",
+                                           Name(options.offload.parameters),
+                                           options.offload.delayed ? ", delayed" : "")
+                            : "");
   FakeModelOptions model;
   model.stages = stages;
   model.workspace_bytes = 512;
@@ -83,6 +87,29 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
         if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
         plans.push_back(MakeValidPlan(options, planner, 4, dtype));
       }
+    }
+  }
+  for (const Tier optimizer : {Tier::kHost, Tier::kStorage}) {
+    for (int variant = 0; variant < 12; ++variant) {
+      LowerOptions options;
+      options.zero_stage = variant % 4;
+      options.world_size = variant % 4 + variant / 4 == 3 ? 1 : 2;
+      options.accumulation = variant % 2 + 1;
+      options.overlap = variant % 3 != 2;
+      options.reduce_bucket_bytes = 150;
+      options.clip_norm = variant < 6 ? 1 : 0;
+      if (variant % 5 == 4) options.optimizer = OptimizerKind::kSgd;
+      options.offload.optimizer = optimizer;
+      options.offload.ratio = variant == 5 ? 0.5 : 1;
+      options.offload.delayed = variant / 4 == 1 && variant != 5;
+      options.offload.staging_buckets = variant % 3 + 1;
+      options.offload.ring_bytes = 8192;
+      if (options.zero_stage == 3) {
+        options.offload.parameters = variant < 6 ? optimizer : Tier::kHost;
+      }
+      const DType dtype = variant == 2 ? DType::kF16 : variant == 7 ? DType::kBF16 : DType::kF32;
+      if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
+      plans.push_back(MakeValidPlan(options, planner, 4, dtype));
     }
   }
   return plans;

@@ -26,7 +26,8 @@ struct NamedPlan {
 NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages = 4,
                         DType dtype = DType::kF32);
 
-// Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies, optimizers and 16 bits.
+// Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies, optimizers, 16 bits and
+// states in other tiers.
 std::vector<NamedPlan> ValidPlans(Planner planner);
 
 }  // namespace millrace
