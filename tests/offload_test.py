@@ -14,7 +14,7 @@ import unittest  # noqa: E402
 from millrace_cli import DigitsTest, sets  # noqa: E402
 
 # The settings of each precision mode in which all this holds; {} is f32.
-PRECISIONS = ({},)
+PRECISIONS = ({}, {"precision__mode": "BF16"}, {"precision__mode": "F16"})
 
 # Blocks of a size that is given need no probe of the drive.
 RING = {"memory__offload__storage__block_bytes": 65536, "memory__offload__storage__queue_depth": 4}
