@@ -55,7 +55,9 @@ std::vector<Variant> Variants() {
           absl::StrAppend(&moved.name, ", offload to ", tier);
           moved.sets.push_back(absl::StrCat("memory.offload.optimizer.tier=", tier));
           if (stage == 3) moved.sets.push_back("memory.offload.parameters.tier=HOST");
-          if (stage == 1) moved.sets.push_back("memory.offload.optimizer.delayed=true");
+          // A delayed update and a loss scale that moves exclude each other.
+          const bool fp16 = loaded.ok() && loaded->proto.precision().mode() == Precision::F16;
+          if (stage == 1 && !fp16) moved.sets.push_back("memory.offload.optimizer.delayed=true");
           variants.push_back(std::move(moved));
         }
         variants.push_back(std::move(v));
