@@ -52,9 +52,9 @@ class PlanTest(MillraceTest):
         plan, choice = self.chosen("vit_tiny", 0.25, *words)
         settings = [word for s in choice["settings"] for word in ("--set", s)]
         budget = sets(memory__device_budget_bytes=choice["device_budget_bytes"])
-        self.assertEqual(self.call("plan", "vit_tiny", *words, *budget, *settings).json["hash"], plan["hash"])
+        self.assertEqual(self.call("plan", "vit_tiny", *words, *budget, *settings).json["plan_hash"], plan["plan_hash"])
         again, _ = self.chosen("vit_tiny", 0.25, *words)
-        self.assertEqual(again["hash"], plan["hash"])
+        self.assertEqual(again["plan_hash"], plan["plan_hash"])
 
     def test_where_all_fits_nothing_is_chosen(self):
         plain = self.call("plan", "digits_vit").json

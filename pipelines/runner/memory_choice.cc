@@ -159,7 +159,6 @@ class Chooser {
       if (&p != &pending.back() && (&p)[1].move == p.move) continue;
       ASSIGN_OR_RETURN(const MemoryChoice::Tried least, Measure(all));
       possible[p.move] = least.fits ? 1 : 0;
-      if (!least_ || least.device_bytes < least_->device_bytes) least_ = least;
     }
     std::stable_sort(pending.begin(), pending.end(), [](const Pending& a, const Pending& b) {
       return a.plain_seconds < b.plain_seconds;
@@ -190,9 +189,21 @@ class Chooser {
     return !Within(device, host);
   }
 
+  int64_t DeviceExcess(int64_t bytes) const {
+    return std::max<int64_t>(0, bytes - choice_.device_budget);
+  }
+  int64_t HostExcess(int64_t bytes) const {
+    return choice_.host_budget == 0 ? 0 : std::max<int64_t>(0, bytes - choice_.host_budget);
+  }
   bool Within(int64_t device, int64_t host) const {
-    return device <= choice_.device_budget &&
-           (choice_.host_budget == 0 || host <= choice_.host_budget);
+    return DeviceExcess(device) == 0 && HostExcess(host) == 0;
+  }
+
+  void Least(const MemoryChoice::Tried& t) {
+    const auto excess = [this](const MemoryChoice::Tried& x) {
+      return DeviceExcess(x.device_bytes) + HostExcess(x.host_bytes);
+    };
+    if (!least_ || excess(t) < excess(*least_)) least_ = t;
   }
 
   absl::StatusOr<MemoryChoice::Tried> Measure(const LowerOptions& options) {
@@ -206,8 +217,7 @@ class Chooser {
     tried.step_seconds = sim.step_seconds;
     tried.fits = Within(tried.device_bytes, tried.host_bytes);
     choice_.tried.push_back(tried);
-    const bool host_fits = choice_.host_budget == 0 || tried.host_bytes <= choice_.host_budget;
-    if (host_fits && (!least_ || tried.device_bytes < least_->device_bytes)) least_ = tried;
+    Least(tried);
     return tried;
   }
 
@@ -266,12 +276,19 @@ class Chooser {
   absl::Status TooMuch() {
     const MemoryChoice::Tried least = *least_;
     std::string text = absl::StrFormat(
-        "memory.offload.auto: of %d ways none fits the budget of %d bytes of device memory%s; the "
-        "least takes %d, %d too much: %s (%d bytes as it is)",
-        choice_.tried.size(), choice_.device_budget,
-        choice_.host_budget > 0 ? absl::StrCat(" and ", choice_.host_budget, " of the host's") : "",
-        least.device_bytes, std::max<int64_t>(0, least.device_bytes - choice_.device_budget),
-        least.what, choice_.plain.device_bytes);
+        "memory.offload.auto: of %d ways none fits the budget of %d bytes of device memory",
+        choice_.tried.size(), choice_.device_budget);
+    if (choice_.host_budget > 0) {
+      absl::StrAppend(&text, " and ", choice_.host_budget, " of host memory");
+    }
+    absl::StrAppend(&text, "; the least takes ", least.device_bytes, " bytes of device memory, ",
+                    DeviceExcess(least.device_bytes), " too much,");
+    if (choice_.host_budget > 0) {
+      absl::StrAppend(&text, " and ", least.host_bytes, " of host memory, ",
+                      HostExcess(least.host_bytes), " too much,");
+    }
+    absl::StrAppend(&text, " by: ", least.what, " (", choice_.plain.device_bytes,
+                    " bytes as it is)");
     std::vector<std::string> help;
     if (options_.zero_stage < 3) {
       LowerOptions o = options_;
@@ -304,7 +321,7 @@ class Chooser {
   const Machine& machine_;
   PlanOptions plan_options_;
   std::vector<Fit> fitting_;
-  std::optional<MemoryChoice::Tried> least_;  // of device memory, the host's budget kept
+  std::optional<MemoryChoice::Tried> least_;  // beyond the budgets
   MemoryChoice choice_;
 };
 

@@ -64,7 +64,7 @@ TEST(MemoryChoice, ActivationsInTheWayAreRecomputedAndNothingLeaves) {
 }
 
 TEST(MemoryChoice, WhatTheHostCannotTakeGoesToStorage) {
-  const ModelSpec spec = ManyStates();
+  const ModelSpec spec = MakeFakeModel({.stages = 12, .params = {{1000, 1000}}});
   const int64_t half = PlainPeak(spec) / 2;
   const auto host = Choose(spec, WithMemory(half));
   ASSERT_TRUE(host.ok()) << host.status();
