@@ -80,7 +80,11 @@ class AdviseTest(MillraceTest):
         less = self.advise("vit_huge", "--memory", "1GB", "--host_memory", "64GiB", "--storage", "1.5TB")
         self.assertIn("no batch size helps", less["help"])
         self.assertEqual(less["compatible"]["offload"], "cpu")
-        self.assertFalse(less["offload_planned"])
+        self.assertTrue(less["offload_planned"])
+        self.assertEqual(less["command_refused"], "")
+        plan = self.call(*shlex.split(less["command"])[1:]).json
+        self.assertLessEqual(plan["peak_bytes"]["device"], 10**9)
+        self.assertLessEqual(plan["peak_bytes"]["host"], 64 << 30)
 
     def test_compatible_mode_is_the_formula(self):
         parameters = 630894181

@@ -456,11 +456,12 @@ class Checker {
                    "set memory.offload.optimizer.tier to HOST or STORAGE", on);
     const bool storage = o.optimizer().tier() == OptimizerOffload::STORAGE ||
                          o.parameters().tier() == ParameterOffload::STORAGE;
-    ChangesNothing(!storage,
+    ChangesNothing(!storage && !o.auto_(),
                    {"memory.offload.staging_buckets", "memory.offload.storage.folder",
                     "memory.offload.storage.engine", "memory.offload.storage.block_bytes",
                     "memory.offload.storage.queue_depth", "memory.offload.storage.checksum"},
                    "with nothing on storage", "set memory.offload.optimizer.tier to STORAGE", on);
+    if (o.auto_() && !Suspect("memory.offload.auto")) OffloadAuto();
     if (parameters && !optimizer && !Suspect("memory.offload.optimizer.tier")) {
       Add("memory.offload.parameters.tier", "contradiction",
           "memory.offload.parameters moves the parameters off the device, but their optimizer "
@@ -504,6 +505,27 @@ class Checker {
       ChangesNothing(set && m_.has_graph() && !m_.has_model(), {path}, "for a step written by hand",
                      "train a `model`", {"model", "graph"});
     }
+  }
+
+  // The choice is the planner's alone.
+  void OffloadAuto() {
+    const Memory& memory = m_.memory();
+    const std::pair<const char*, bool> by_hand[] = {
+        {"memory.offload.optimizer.tier",
+         memory.offload().optimizer().tier() != OptimizerOffload::NONE},
+        {"memory.offload.parameters.tier",
+         memory.offload().parameters().tier() != ParameterOffload::NONE},
+        {"memory.recompute.auto", memory.recompute().auto_()}};
+    for (const auto& [path, set] : by_hand) {
+      if (!set || Suspect(path)) continue;
+      Add(path, "contradiction",
+          absl::StrCat("memory.offload.auto lets the planner choose what is offloaded and "
+                       "recomputed, but ",
+                       path, " is set as well; expected one of them"),
+          absl::StrCat("take ", path, " or memory.offload.auto out"));
+    }
+    ChangesNothing(m_.has_graph() && !m_.has_model(), {"memory.offload.auto"},
+                   "for a step written by hand", "train a `model`", {"model", "graph"});
   }
 
   LoadedPipeline& p_;

@@ -11,6 +11,7 @@
 namespace millrace {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -128,6 +129,25 @@ TEST(Recompute, OneWayToSayWhichStages) {
       ElementsAre(StartsWith("dir/p.textproto:3:22: error: [range] memory.recompute.every is -1"),
                   StartsWith("dir/p.textproto:4:3: error: [range] "
                              "memory.device_budget_bytes is 0, expected more than 0")));
+}
+
+TEST(Offload, ThePlannersChoiceIsThePlannersAlone) {
+  EXPECT_THAT(
+      Mistakes("train { steps: 1 }\nparallel { zero { stage: 3 } }\nmemory { offload { auto: true\n"
+               "optimizer { tier: HOST }\nparameters { tier: HOST } }\nrecompute { auto: true } }"),
+      ElementsAre(
+          StartsWith("dir/p.textproto:5:13: error: [contradiction] memory.offload.auto lets the "
+                     "planner choose what is offloaded and recomputed, but "
+                     "memory.offload.optimizer.tier is set as well"),
+          AllOf(HasSubstr("[contradiction]"), HasSubstr("but memory.offload.parameters.tier")),
+          AllOf(HasSubstr("[contradiction]"), HasSubstr("but memory.recompute.auto"))));
+  EXPECT_THAT(
+      Mistakes("train { steps: 1 }\nmemory { offload { auto: true storage { folder: \"d\" } "
+               "} }"),
+      IsEmpty());
+  EXPECT_THAT(Mistakes("train { steps: 1 }\nmemory { offload { auto: true optimizer { ratio: 0.5 } "
+                       "} }"),
+              ElementsAre(HasSubstr("memory.offload.optimizer.ratio changes nothing")));
 }
 
 TEST(Knobs, ThatChangeNothingAreErrors) {

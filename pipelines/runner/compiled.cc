@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "graph/base/status.h"
+#include "graph/ir/field_path.h"
 #include "graph/lower/edited_step.h"
 #include "graph/lower/lower.h"
 #include "graph/lower/recompute.h"
@@ -166,6 +167,40 @@ absl::Status SettleRecompute(CompiledPipeline& c, const PlanOptions& plan_option
   return absl::OkStatus();
 }
 
+// memory.offload.auto. What was chosen stands in the settings from then on, in place of `auto`.
+absl::Status SettleOffload(CompiledPipeline& c, const PlanOptions& plan_options,
+                           LowerOptions& options, Findings& findings) {
+  constexpr char kAuto[] = "memory.offload.auto";
+  Pipeline& p = c.loaded.proto;
+  if (!p.memory().offload().auto_()) return absl::OkStatus();
+  if (c.machine.device().memory_bytes() == 0) {
+    findings.Add(c.loaded.At(kAuto, "offload",
+                             absl::StrCat("memory.offload.auto has no budget to fit: machine '",
+                                          c.machine.name(), "' states no device.memory_bytes"),
+                             "set memory.device_budget_bytes"));
+    return findings.ToStatus();
+  }
+  const MemoryOpen open = {.recompute = !options.recompute.any(),
+                           .buckets = !p.parallel().zero().has_reduce_bucket_bytes(),
+                           .prefetch = !p.parallel().zero().has_prefetch_depth()};
+  absl::StatusOr<MemoryChoice> choice =
+      ChooseMemory(c.spec, options, open, c.machine, plan_options);
+  if (!choice.ok()) {
+    const bool too_large = choice.status().code() == absl::StatusCode::kResourceExhausted;
+    return Complain(c.loaded, kAuto, too_large ? kBudgetCheck : "offload", choice.status(),
+                    findings);
+  }
+  options = choice->options;
+  p.mutable_memory()->mutable_offload()->clear_auto_();
+  std::vector<std::string> paths = {kAuto};
+  for (const std::string& setting : choice->settings) {
+    if (!ApplyOverride(&p, setting, &paths, findings)) return findings.ToStatus();
+  }
+  for (const std::string& path : paths) c.loaded.inferred[path] = Origin::kInferred;
+  c.memory = *std::move(choice);
+  return absl::OkStatus();
+}
+
 // parallel.zero.prefetch_depth, where it means something and is left to the planner. The chosen value stands in the
 // settings from then on.
 absl::Status SettlePrefetch(CompiledPipeline& c, const PlanOptions& plan_options,
@@ -219,6 +254,7 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
                                     .check_budget = compile.check_budget,
                                     .costs = c.costs ? &*c.costs : nullptr};
   RETURN_IF_ERROR(SettleRecompute(c, plan_options, options, findings));
+  RETURN_IF_ERROR(SettleOffload(c, plan_options, options, findings));
   RETURN_IF_ERROR(SettleStaging(c, plan_options, options));
   RETURN_IF_ERROR(SettlePrefetch(c, plan_options, options));
   ASSIGN_OR_RETURN(Graph graph, Lower(c.spec, options));

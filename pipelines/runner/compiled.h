@@ -21,6 +21,7 @@
 #include "graph/plan/plan.h"
 #include "models/model.h"
 #include "pipelines/runner/batches.h"
+#include "pipelines/runner/memory_choice.h"
 #include "pipelines/runner/prefetch_choice.h"
 #include "pipelines/runner/recompute_choice.h"
 #include "pipelines/runner/staging_choice.h"
@@ -37,6 +38,7 @@ struct CompiledPipeline {
   ModelSpec spec, eval_spec;
   ImageNeeds image_needs;
   int64_t eval_batch = 0;
+  std::optional<MemoryChoice> memory;        // with memory.offload.auto; it stands in loaded.proto
   std::optional<RecomputeChoice> recompute;  // with memory.recompute.auto
   std::optional<PrefetchChoice> prefetch;    // stage 3 without parallel.zero.prefetch_depth
   std::optional<StagingChoice> staging;      // storage without memory.offload.staging_buckets

@@ -68,8 +68,7 @@ class Chooser {
   // With the first `n` candidates recomputed.
   absl::StatusOr<Plan> PlanOf(size_t n) const {
     LowerOptions options = options_;
-    options.recompute = {};
-    options.recompute.stages = Names(n);
+    options.recompute = {.stages = Names(n), .offload_inputs = options_.recompute.offload_inputs};
     ASSIGN_OR_RETURN(Graph graph, Lower(spec_, options));
     return MakePlan(std::move(graph), machine_, plan_options_);
   }

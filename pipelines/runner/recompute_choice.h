@@ -33,7 +33,7 @@ struct RecomputeChoice {
 };
 
 // The budget is the machine's device.memory_bytes; seconds are those of plan_options.costs, where there is a table.
-// `options.recompute` is ignored. kResourceExhausted when recomputing everything does not suffice: says what lies in
+// Of `options.recompute` only offload_inputs counts. kResourceExhausted when recomputing everything does not suffice: says what lies in
 // memory then and how much is missing.
 absl::StatusOr<RecomputeChoice> ChooseRecompute(const ModelSpec& spec, LowerOptions options,
                                                 const Machine& machine,

@@ -49,7 +49,10 @@ class Advisor {
     }
     Pick();
     for (size_t i = 0; i < out_.choices.size(); ++i) Explain(static_cast<int>(i));
-    if (out_.fastest < 0) RETURN_IF_ERROR(Help());
+    if (out_.fastest < 0) {
+      RETURN_IF_ERROR(Help());
+      RETURN_IF_ERROR(Offload());
+    }
     return std::move(out_);
   }
 
@@ -243,6 +246,32 @@ class Advisor {
       return absl::OkStatus();
     }
     absl::StrAppend(&out_.help, "; not even with train.micro_batch=1");
+    return absl::OkStatus();
+  }
+
+  // Nothing fits on the device: with states elsewhere, at the pipeline's stage and where parameters can leave, too.
+  absl::Status Offload() {
+    std::vector<int> stages = {in_.options.zero_stage};
+    if (stages[0] < 3) stages.push_back(3);
+    for (int stage : stages) {
+      absl::StatusOr<MemoryChoice> choice =
+          ChooseMemory(in_.spec, OptionsOf(stage, {}), {}, in_.machine, {.costs = in_.costs});
+      if (choice.status().code() == absl::StatusCode::kResourceExhausted) {
+        out_.offload_help = std::string(choice.status().message());
+        continue;
+      }
+      RETURN_IF_ERROR(choice.status());
+      if (out_.offload.has_value() &&
+          out_.offload->choice.chosen.step_seconds <= choice->chosen.step_seconds) {
+        continue;
+      }
+      ExactOffload& o = out_.offload.emplace();
+      o.zero_stage = stage;
+      if (stage != in_.options.zero_stage)
+        o.settings = {absl::StrCat("parallel.zero.stage=", stage)};
+      o.settings.insert(o.settings.end(), choice->settings.begin(), choice->settings.end());
+      o.choice = *std::move(choice);
+    }
     return absl::OkStatus();
   }
 

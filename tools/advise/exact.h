@@ -5,12 +5,13 @@
 //   if (a.fastest >= 0) std::cout << a.choices[a.fastest].settings ...;
 //   for (const ExactChoice& c : a.choices) std::cout << c.why << "\n";      // one sentence each
 //
-// What has no lowering in this version - offload to host or storage, 16-bit precision - is not planned and gets no
-// numbers. Nothing is allocated.
+// Where nothing fits, offload is planned as well: what memory.offload.auto would choose at the pipeline's stage and at
+// stage 3 (pipelines/runner/memory_choice.h). Nothing is allocated.
 #ifndef MILLRACE_TOOLS_ADVISE_EXACT_H_
 #define MILLRACE_TOOLS_ADVISE_EXACT_H_
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,13 +20,15 @@
 #include "graph/ir/model_spec.h"
 #include "graph/lower/options.h"
 #include "graph/plan/costs.pb.h"
+#include "pipelines/runner/memory_choice.h"
 
 namespace millrace {
 
 struct ExactInput {
   const ModelSpec& spec;
-  LowerOptions options;              // world_size = devices; zero_stage and recompute are tried out
-  Machine machine;                   // device.memory_bytes is what a plan must fit
+  LowerOptions
+      options;      // world_size = devices; without offload; zero_stage and recompute are tried out
+  Machine machine;  // device.memory_bytes and host_memory_bytes are what a plan must fit
   const CostTable* costs = nullptr;  // measured; null: the machine's rates
   int64_t micro_batch = 1;
   // The model for another micro-batch: asked when nothing fits.
@@ -48,11 +51,21 @@ struct ExactChoice {
   std::string why;                    // one sentence: why it was chosen, or why not
 };
 
+// What fits once states and parameters leave the device.
+struct ExactOffload {
+  int zero_stage = 0;
+  MemoryChoice choice;
+  std::vector<std::string> settings;  // for --set
+};
+
 struct ExactAdvice {
   std::vector<ExactChoice> choices;  // by stage; then none, auto, every 2nd, all
   int first = -1;                    // the first that fits; -1: none does
   int fastest = -1;                  // the fastest that fits; of equal ones the first
   std::string help;                  // when none fits: what is missing, and what would fit
+  std::optional<ExactOffload>
+      offload;               // when none fits: the fastest with offload; absent: not even that does
+  std::string offload_help;  // then: by how much it does not
 };
 
 absl::StatusOr<ExactAdvice> AdviseExactly(const ExactInput& input);

@@ -9,6 +9,7 @@ namespace millrace {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -92,6 +93,18 @@ TEST(Exact, NothingFitsSaysHowMuchIsMissingAndWhichMicroBatchWould) {
 
 TEST(Exact, StatesThatNoBatchSizeFitsAreSaid) {
   EXPECT_THAT(Advise(ManyStates(), 1000000).help, HasSubstr("no batch size helps"));
+}
+
+TEST(Exact, WhatFitsOnlyWithOffloadIsPlannedTooAndWhatDoesNotSaysByHowMuch) {
+  const ExactAdvice a = Advise(ManyStates(), 15000000);  // a fourth of the states is 16 MB
+  EXPECT_EQ(a.fastest, -1);
+  ASSERT_TRUE(a.offload.has_value()) << a.offload_help;
+  EXPECT_THAT(a.offload->settings, Contains(StartsWith("memory.offload.optimizer.tier=")));
+  EXPECT_LE(a.offload->choice.chosen.device_bytes, 15000000);
+  EXPECT_GT(a.offload->choice.chosen.step_seconds, 0);
+  const ExactAdvice none = Advise(ManyStates(), 1000000);
+  EXPECT_FALSE(none.offload.has_value());
+  EXPECT_THAT(none.offload_help, HasSubstr("the least takes"));
 }
 
 TEST(Exact, OneDeviceHasOneStage) {

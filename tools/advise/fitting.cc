@@ -30,6 +30,7 @@ class Search {
   std::vector<Fitting> Step() {
     TryFirst(Stages());
     TryFirst({Recompute()});
+    TryFirst(Offloads());
     TryFirst(MicroBatches({}));
     if (fits_.empty() && p_.parallel().data() > 1 && p_.parallel().zero().stage() < 3) {
       std::vector<Settings> both;
@@ -39,7 +40,8 @@ class Search {
     const Settings sharded =
         p_.parallel().data() > 1 && p_.parallel().zero().stage() < 3 ? Stages().back() : Settings();
     if (fits_.empty()) TryFirst(MicroBatches(sharded + Recompute()));
-    if (fits_.empty()) Least(sharded);
+    if (fits_.empty()) TryFirst(Chosen());
+    if (fits_.empty()) Least();
     return Sorted();
   }
 
@@ -72,8 +74,57 @@ class Search {
     return s;
   }
   Settings Recompute() const {
-    if (p_.memory().recompute().auto_()) return {};
+    if (p_.memory().recompute().auto_() || p_.memory().offload().auto_()) return {};
     return WithoutRecompute() + Settings{"memory.recompute.auto=true"};
+  }
+
+  // More of the states off the device than now, in the order of what it costs; parameters need stage 3.
+  std::vector<Settings> Offloads() const {
+    const Offload& o = p_.memory().offload();
+    std::vector<Settings> all;
+    for (const bool shard : {false, true}) {
+      const bool sharded = p_.parallel().zero().stage() == 3;
+      if (shard && sharded) continue;
+      for (const int tier : {1, 2}) {
+        for (const bool parameters : {false, true}) {
+          if (o.optimizer().tier() > tier || (shard && !parameters)) continue;
+          if (o.optimizer().tier() == tier && (!parameters || o.parameters().tier() == tier))
+            continue;
+          if (parameters && !shard && !sharded) continue;
+          const char* name = tier == 1 ? "HOST" : "STORAGE";
+          Settings s;
+          if (o.auto_()) s.push_back("memory.offload.auto=false");
+          if (shard) s.push_back("parallel.zero.stage=3");
+          s.push_back(absl::StrCat("memory.offload.optimizer.tier=", name));
+          if (o.optimizer().ratio() < 1) s.push_back("memory.offload.optimizer.ratio=1");
+          if (parameters) s.push_back(absl::StrCat("memory.offload.parameters.tier=", name));
+          all.push_back(s);
+        }
+      }
+    }
+    return all;
+  }
+
+  // All left to the planner: at the stage as it is, at stage 3.
+  std::vector<Settings> Chosen() const {
+    const Offload& o = p_.memory().offload();
+    Settings s = WithoutRecompute();
+    if (p_.memory().recompute().auto_()) s.push_back("memory.recompute.auto=false");
+    if (p_.memory().recompute().offload_inputs()) {
+      s.push_back("memory.recompute.offload_inputs=false");
+    }
+    if (o.optimizer().tier() != OptimizerOffload::NONE) {
+      s.push_back("memory.offload.optimizer.tier=NONE");
+    }
+    if (o.parameters().tier() != ParameterOffload::NONE) {
+      s.push_back("memory.offload.parameters.tier=NONE");
+    }
+    std::vector<Settings> all;
+    if (!o.auto_() || !s.empty()) all.push_back(s + Settings{"memory.offload.auto=true"});
+    if (p_.parallel().zero().stage() < 3) {
+      all.push_back(s + Settings{"memory.offload.auto=true", "parallel.zero.stage=3"});
+    }
+    return all;
   }
 
   // The same samples in more micro-batches, the largest first.
@@ -137,8 +188,13 @@ class Search {
   }
 
   // All that saves memory at once.
-  void Least(const Settings& sharded) {
-    Settings settings = sharded + WithoutRecompute();
+  void Least() {
+    Settings settings = WithoutRecompute();
+    if (p_.parallel().zero().stage() < 3) settings.push_back("parallel.zero.stage=3");
+    if (p_.memory().offload().auto_()) settings.push_back("memory.offload.auto=false");
+    settings.push_back("memory.offload.optimizer.tier=STORAGE");
+    settings.push_back("memory.offload.parameters.tier=STORAGE");
+    settings.push_back("parallel.zero.reduce_bucket_bytes=65536");
     if (p_.memory().recompute().auto_()) settings.push_back("memory.recompute.auto=false");
     settings.push_back("memory.recompute.all=true");
     if (EvalBatch() > 1) settings.push_back("train.eval_batch=1");
@@ -184,7 +240,7 @@ std::string ToText(const std::vector<Fitting>& fits) {
                         absl::StrFormat("%s, step %.4g s)", more, f.step_seconds));
   };
   if (fits[0].excess_bytes > 0) {
-    return absl::StrCat("no ZeRO stage, recompute and micro-batch fits; the least is\n  ",
+    return absl::StrCat("no ZeRO stage, recompute, offload and micro-batch fits; the least is\n  ",
                         line(fits[0], absl::StrCat(", ", Bytes(fits[0].excess_bytes), " too much")),
                         "\nmore ranks hold smaller shards: `millrace advise --devices N`");
   }

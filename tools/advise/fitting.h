@@ -4,8 +4,9 @@
 //   const std::vector<Fitting> fits = FindFitting(loaded, sets, machine_folders, Budgeted::kStep);
 //   std::cerr << ToText(fits);      // "--set parallel.zero.stage=3 (412.3 MB, step 1.31 s); ..."
 //
-// Tried are, one at a time: higher ZeRO stages, recompute (the fewest stages), smaller micro-batches with the same
-// global batch, smaller evaluation batches; together only where nothing fits alone. Nothing is allocated.
+// Tried are, one at a time: higher ZeRO stages, recompute (the fewest stages), offload (of optimizer states, of
+// parameters at stage 3; to the host, to storage), smaller micro-batches with the same global batch, smaller evaluation
+// batches; together only where nothing fits alone, at last as memory.offload.auto chooses. Nothing is allocated.
 #ifndef MILLRACE_TOOLS_ADVISE_FITTING_H_
 #define MILLRACE_TOOLS_ADVISE_FITTING_H_
 

@@ -1,5 +1,5 @@
 // advise PIPELINE: which ZeRO stage and which recompute fit the devices, which of them is fastest, and for each other
-// one sentence why not. --compatible: by the formula of states alone.
+// one sentence why not; where none fits, which offload does. --compatible: by the formula of states alone.
 #include <algorithm>
 #include <iostream>
 #include <limits>
@@ -97,11 +97,11 @@ std::string Row(const ExactChoice& c) {
 // The command that plans the choice; and, where the pipeline's checks refuse it (a knob of the file that means nothing
 // at that stage), what they say.
 std::string CommandFor(const CommandLine& line, const LoadedPipeline& loaded, const Asked& asked,
-                       const ExactChoice& c, std::string* refused) {
+                       const std::vector<std::string>& settings, std::string* refused) {
   std::vector<std::string> sets = line.sets;
   if (asked.devices > 0) sets.push_back(absl::StrCat("parallel.data=", asked.devices));
   if (asked.memory > 0) sets.push_back(absl::StrCat("memory.device_budget_bytes=", asked.memory));
-  sets.insert(sets.end(), c.settings.begin(), c.settings.end());
+  sets.insert(sets.end(), settings.begin(), settings.end());
   Findings findings;
   if (!LoadPipeline(loaded.file, sets, findings).ok()) *refused = findings.ToText();
   std::string text = absl::StrCat("millrace plan ", line.arguments[0]);
@@ -119,6 +119,32 @@ std::string StorageNote(const CompatibleAdvice& advice, const CompatibleInput& i
   return absl::StrFormat("storage of %.3f GB %s for the %.3f GB of parameters and states\n",
                          static_cast<double>(asked.storage) / 1e9,
                          enough ? "is enough" : "is not enough", needed / 1e9);
+}
+
+// Nothing fits on the devices alone: what does with offload, as the planner would choose it.
+void PrintOffload(const CommandLine& line, const LoadedPipeline& loaded, const Asked& asked,
+                  const ExactAdvice& advice, Json* json) {
+  (*json)["offload_planned"] = true;
+  if (!advice.offload.has_value()) {
+    std::cerr << "with offload: " << advice.offload_help << "\n";
+    (*json)["offload_help"] = advice.offload_help;
+    return;
+  }
+  const ExactOffload& o = *advice.offload;
+  const MemoryChoice::Tried& chosen = o.choice.chosen;
+  std::string refused;
+  const std::string command = CommandFor(line, loaded, asked, o.settings, &refused);
+  std::cerr << "with offload it fits, planned and simulated at stage " << o.zero_stage << ":\n"
+            << ToText(o.choice) << "use: " << command << "\n";
+  if (!refused.empty()) std::cerr << "first mend what it contradicts:\n" << refused << "\n";
+  (*json)["offload"] = {{"stage", o.zero_stage},
+                        {"settings", o.settings},
+                        {"what", chosen.what},
+                        {"device_bytes", chosen.device_bytes},
+                        {"host_bytes", chosen.host_bytes},
+                        {"step_seconds", chosen.step_seconds}};
+  (*json)["command"] = command;
+  (*json)["command_refused"] = refused;
 }
 
 int Compatible(const CommandLine& line, const CompatibleInput& input, const Asked& asked) {
@@ -175,23 +201,22 @@ int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& mac
   if (advice->fastest >= 0) {
     std::string refused;
     const std::string command =
-        CommandFor(line, c.loaded, asked, advice->choices[advice->fastest], &refused);
+        CommandFor(line, c.loaded, asked, advice->choices[advice->fastest].settings, &refused);
     std::cerr << "use: " << command << "\n";
     if (!refused.empty()) std::cerr << "first mend what it contradicts:\n" << refused << "\n";
     json["command"] = command;
     json["command_refused"] = refused;
-    std::cerr << "offload to host or storage has no lowering in this version: not planned, and not "
-                 "needed here\n";
+    std::cerr << "offload to host or storage: not planned, because not needed here\n";
   } else {
     const CompatibleAdvice rule = AdviseCompatibly(formula);
-    const std::string hint = absl::StrCat(
-        "offload to host or storage has no lowering in this version, so it is not planned exactly; "
-        "the formula of "
-        "compatible mode (states only, 16 B/param) says: stage ",
-        rule.stage,
-        rule.offload == OffloadKind::kNone ? " without offload"
-                                           : absl::StrCat(" with offload to ", Name(rule.offload)));
-    std::cerr << advice->help << "\n" << hint << "\n";
+    std::cerr << advice->help << "\n";
+    PrintOffload(line, c.loaded, asked, *advice, &json);
+    std::cerr << "the formula of compatible mode (states only, 16 B/param) says: stage "
+              << rule.stage
+              << (rule.offload == OffloadKind::kNone
+                      ? std::string(" without offload")
+                      : absl::StrCat(" with offload to ", Name(rule.offload)))
+              << "\n";
     json["help"] = advice->help;
     json["compatible"] = CompatibleJson(rule);
     std::cerr << StorageNote(rule, formula, asked, &json);
@@ -217,6 +242,7 @@ int AdviseVerb(const CommandLine& line, const Folders& folders) {
     return Fail(line, findings.ToStatus(), findings, 2);
   }
   loaded->proto.mutable_memory()->clear_recompute();  // what is tried out
+  loaded->proto.mutable_memory()->clear_offload();
   absl::StatusOr<CompiledPipeline> c =
       Compile(*std::move(loaded), MachineFolders(folders), findings,
               {.check_budget = false, .evaluation = false});
@@ -240,6 +266,7 @@ int AdviseVerb(const CommandLine& line, const Folders& folders) {
           ? std::min<int>(machine.ranks_per_node(), static_cast<int>(formula.devices))
           : static_cast<int>(formula.devices);
   formula.host_bytes = asked.host > 0 ? asked.host : machine.host_memory_bytes() * on_host;
+  if (asked.host > 0) machine.set_host_memory_bytes(std::max<int64_t>(1, asked.host / on_host));
   return line.Has("compatible") ? Compatible(line, formula, asked)
                                 : Exact(line, *c, machine, formula, asked);
 }

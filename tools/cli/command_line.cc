@@ -169,7 +169,7 @@ std::string Usage() {
   diff A B            memory, communication, time, nodes of two pipelines or plans  [--set_a X=Y --set_b X=Y --exit_code]
   describe model [NAME] | op [NAME] | pipeline PIPELINE
   explain PIPELINE NODE | KNOB   why the node stands where it stands; what the setting does here, in bytes and seconds
-  advise PIPELINE     which ZeRO stage and recompute fit, and which is fastest  --devices N --memory 80GiB
+  advise PIPELINE     which ZeRO stage, recompute, offload fit, which is fastest  --devices N --memory 80GiB
                       [--host_memory 512GiB --storage 4TB] [--compatible: by the formula alone]
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
 

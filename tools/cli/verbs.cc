@@ -100,6 +100,20 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
                          {"peak_bytes", c->recompute->peak_bytes},
                          {"recompute_seconds", c->recompute->recompute_seconds}};
   }
+  if (c->memory.has_value()) {
+    const auto numbers = [](const MemoryChoice::Tried& t) {
+      return Json{{"what", t.what},
+                  {"device_bytes", t.device_bytes},
+                  {"host_bytes", t.host_bytes},
+                  {"step_seconds", t.step_seconds}};
+    };
+    json["offload"] = {{"settings", c->memory->settings},
+                       {"device_budget_bytes", c->memory->device_budget},
+                       {"host_budget_bytes", c->memory->host_budget},
+                       {"tried", c->memory->tried.size()},
+                       {"plain", numbers(c->memory->plain)},
+                       {"chosen", numbers(c->memory->chosen)}};
+  }
   PrintJson(line, json.dump());
   return 0;
 }
@@ -274,6 +288,7 @@ std::optional<CompiledPipeline> CompileLoaded(const CommandLine& line, const Fol
     *exit_code = Fail(line, compiled.status(), findings, 2);
     return std::nullopt;
   }
+  if (compiled->memory.has_value()) std::cerr << ToText(*compiled->memory);
   if (compiled->recompute.has_value()) std::cerr << ToText(*compiled->recompute);
   if (compiled->staging.has_value() && line.verb == "plan") std::cerr << ToText(*compiled->staging);
   if (compiled->prefetch.has_value() && line.verb == "plan")
