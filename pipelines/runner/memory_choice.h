@@ -1,7 +1,7 @@
 // The planner's choice of how a step fits its memory (memory.offload.auto): what leaves the device, what is recomputed
 // and how large the buckets in flight are. Every combination that could fit is really lowered, planned and simulated;
-// of those within the device's and the host's memory the one with the shortest step is taken. None of them changes
-// the weights: micro-batches stay as they are.
+// of those within the device's and the host's memory the one with the shortest step is taken, of those within half a
+// percent of it the one that moves least. None of them changes the weights: micro-batches stay as they are.
 //
 //   ASSIGN_OR_RETURN(MemoryChoice choice, ChooseMemory(spec, options, open, machine, plan_options));
 //   options = choice.options;

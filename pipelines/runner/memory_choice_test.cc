@@ -64,12 +64,12 @@ TEST(MemoryChoice, ActivationsInTheWayAreRecomputedAndNothingLeaves) {
 }
 
 TEST(MemoryChoice, WhatTheHostCannotTakeGoesToStorage) {
-  const ModelSpec spec = MakeFakeModel({.stages = 12, .params = {{1000, 1000}}});
+  const ModelSpec spec = MakeFakeModel({.stages = 24, .params = {{1000, 1000}}});
   const int64_t half = PlainPeak(spec) / 2;
   const auto host = Choose(spec, WithMemory(half));
   ASSERT_TRUE(host.ok()) << host.status();
   EXPECT_THAT(host->settings, Contains("memory.offload.optimizer.tier=HOST")) << ToText(*host);
-  const auto storage = Choose(spec, WithMemory(half, host->chosen.host_bytes - 4096));
+  const auto storage = Choose(spec, WithMemory(half, 180000000));  // half the states take more
   ASSERT_TRUE(storage.ok()) << storage.status();
   EXPECT_THAT(storage->settings, Contains("memory.offload.optimizer.tier=STORAGE"))
       << ToText(*storage);
