@@ -136,11 +136,14 @@ class Chooser {
       const std::vector<LowerOptions> shapes = Shapes(moves[m]);
       ASSIGN_OR_RETURN(const bool hopeless, StatesAloneAreTooMuch(shapes.back()));
       if (hopeless) continue;
+      double before = std::numeric_limits<double>::infinity();
       for (const LowerOptions& shape : shapes) {
         ++order;
         ASSIGN_OR_RETURN(const MemoryChoice::Tried tried, Measure(shape));
         if (tried.fits) {
           fitting_.push_back({shape, tried, order});
+          if (tried.step_seconds >= before) break;  // smaller ones are neither needed nor faster
+          before = tried.step_seconds;
         } else {
           pending.push_back({shape, order, static_cast<int>(m), tried.step_seconds});
         }

@@ -69,7 +69,7 @@ TEST(MemoryChoice, WhatTheHostCannotTakeGoesToStorage) {
   const auto host = Choose(spec, WithMemory(half));
   ASSERT_TRUE(host.ok()) << host.status();
   EXPECT_THAT(host->settings, Contains("memory.offload.optimizer.tier=HOST")) << ToText(*host);
-  const auto storage = Choose(spec, WithMemory(half, 150000000));  // half the states take more
+  const auto storage = Choose(spec, WithMemory(half, 180000000));  // half the states take more
   ASSERT_TRUE(storage.ok()) << storage.status();
   EXPECT_THAT(storage->settings, Contains("memory.offload.optimizer.tier=STORAGE"))
       << ToText(*storage);

@@ -9,8 +9,6 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kAlign = 64;  // as the planner places them
-
 MemoryCurve CurveOf(const Graph& graph, const std::vector<LiveRange>& ranges, Tier tier,
                     size_t places) {
   MemoryCurve curve;
@@ -19,7 +17,8 @@ MemoryCurve CurveOf(const Graph& graph, const std::vector<LiveRange>& ranges, Ti
   for (size_t b = 0; b < ranges.size(); ++b) {
     const Buffer& buffer = graph.buffers()[b];
     if (buffer.tier != tier || ranges[b].birth > ranges[b].death) continue;
-    const int64_t bytes = (buffer.bytes + kAlign - 1) / kAlign * kAlign;
+    const int64_t align = AlignmentOf(buffer.tier);  // as the planner places them
+    const int64_t bytes = (buffer.bytes + align - 1) / align * align;
     const auto kind = static_cast<size_t>(buffer.kind);
     curve.bytes[ranges[b].birth][kind] += bytes;
     curve.bytes[ranges[b].death + 1][kind] -= bytes;
