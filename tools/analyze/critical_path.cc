@@ -89,7 +89,7 @@ class Walk {
       if (visited_.count(c) > 0) continue;
       if (guess == nullptr) guess = c;
       const bool told = c->end_ns == s.ready_ns || (s.credit_ns > 0 && c->end_ns == s.credit_ns);
-      if (told || c->lane == s.lane || c == start || OneCommunicator(node, *c)) return c;
+      if (told || c->lane == s.lane || c == start || OneEngine(s.node, c->node)) return c;
       // The start half still ran when its operation was on its way: what held up the one held up the other.
       if (start != nullptr && start->end_ns > now_ && visited_.count(start) == 0 &&
           (c->end_ns == start->ready_ns || c->lane == start->lane)) {
@@ -99,11 +99,15 @@ class Walk {
     return guess;
   }
 
-  // A communicator runs one operation after another, whatever lanes they are on.
-  bool OneCommunicator(const Node& node, const Span& other) const {
-    const Node& before = step_.plan->graph.nodes()[other.node];
-    return node.is_collective && before.is_collective && before.async != AsyncRole::kStart &&
-           before.collective.group == node.collective.group;
+  // An engine - a communicator, a copy engine, the drive - runs one operation after another, whatever lanes they are on.
+  bool OneEngine(NodeId node, NodeId other) const {
+    const Graph& graph = step_.plan->graph;
+    const LaneKind kind = LaneKindOf(graph, node);
+    const Node& before = graph.nodes()[other];
+    return kind != LaneKind::kCompute && kind == LaneKindOf(graph, other) &&
+           before.async != AsyncRole::kStart &&
+           (kind != LaneKind::kComm ||
+            before.collective.group == graph.nodes()[node].collective.group);
   }
 
   const Trace& step_;
