@@ -10,6 +10,8 @@
 namespace millrace {
 namespace {
 
+constexpr int64_t kRounding = 1;  // nanoseconds, of two times of one moment
+
 class Walk {
  public:
   explicit Walk(const Trace& step) : step_(step) {
@@ -89,7 +91,11 @@ class Walk {
       if (visited_.count(c) > 0) continue;
       if (guess == nullptr) guess = c;
       const bool told = c->end_ns == s.ready_ns || (s.credit_ns > 0 && c->end_ns == s.credit_ns);
-      if (told || c->lane == s.lane || c == start || OneEngine(s.node, c->node)) return c;
+      // Another engine whose turn it was - the drive, a copy engine - leaves no other mark in a trace than that it ended
+      // when this began.
+      const bool gave_way = s.begin_ns - c->end_ns <= kRounding && now_ == s.begin_ns;
+      if (told || gave_way || c->lane == s.lane || c == start || OneCommunicator(node, *c))
+        return c;
       // The start half still ran when its operation was on its way: what held up the one held up the other.
       if (start != nullptr && start->end_ns > now_ && visited_.count(start) == 0 &&
           (c->end_ns == start->ready_ns || c->lane == start->lane)) {
@@ -99,15 +105,11 @@ class Walk {
     return guess;
   }
 
-  // An engine - a communicator, a copy engine, the drive - runs one operation after another, whatever lanes they are on.
-  bool OneEngine(NodeId node, NodeId other) const {
-    const Graph& graph = step_.plan->graph;
-    const LaneKind kind = LaneKindOf(graph, node);
-    const Node& before = graph.nodes()[other];
-    return kind != LaneKind::kCompute && kind == LaneKindOf(graph, other) &&
-           before.async != AsyncRole::kStart &&
-           (kind != LaneKind::kComm ||
-            before.collective.group == graph.nodes()[node].collective.group);
+  // A communicator runs one operation after another, whatever lanes they are on.
+  bool OneCommunicator(const Node& node, const Span& other) const {
+    const Node& before = step_.plan->graph.nodes()[other.node];
+    return node.is_collective && before.is_collective && before.async != AsyncRole::kStart &&
+           before.collective.group == node.collective.group;
   }
 
   const Trace& step_;
