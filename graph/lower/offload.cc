@@ -13,7 +13,7 @@ namespace millrace {
 namespace {
 
 bool IsUpdate(const Node& node) {
-  return node.op == "adamw" || node.op == "adam" || node.op == "sgd" || node.op == "lamb";
+  return node.op == "adamw" || node.op == "adam" || node.op == "sgd";
 }
 
 class Offloader {
@@ -282,7 +282,7 @@ class Offloader {
     };
     // Inputs; `renewed` maps an input's old id to what the update now reads.
     std::vector<std::pair<ValueId, ValueId>> renewed;
-    ValueId device_param = -1;  // what is copied back to the device
+    ValueId device_param = -1, param_copy = -1;  // where it is copied back to, and what
     for (ValueId& in : node.inputs) {
       const ValueId was = in;
       const BufferKind kind = KindOf(in);
@@ -303,19 +303,19 @@ class Offloader {
       const ValueId was = out;
       const BufferKind kind = KindOf(out);
       const ValueId in = InPlaceOf(was, old, renewed);
+      const auto in_staging = std::find(staged.begin(), staged.end(), in);
       if (kind == BufferKind::kParameter && offload_.parameters == Tier::kDevice) {
         device_param = was;
         out = in >= 0 ? Next(in)
                       : NewValue(absl::StrCat("staging/param/", NameOf(k)), r_.value(was),
                                  BufferKind::kParameter, Tier::kHost);
-        if (in >= 0 && std::find(staged.begin(), staged.end(), in) != staged.end()) {
+        if (in_staging != staged.end()) {
           // The master on storage: its next version is made here.
-          const size_t at = std::find(staged.begin(), staged.end(), in) - staged.begin();
           staged_new.push_back(out);
-          stored_new.push_back(Next(stored[at]));
+          stored_new.push_back(Next(stored[in_staging - staged.begin()]));
         }
-        param_copy_ = out;
-      } else if (in >= 0 && std::find(staged.begin(), staged.end(), in) != staged.end()) {
+        param_copy = out;
+      } else if (in_staging != staged.end()) {
         out = Next(in);
         staged_new.push_back(out);
         stored_new.push_back(was);
@@ -330,7 +330,7 @@ class Offloader {
     r_.node(update) = std::move(node);
     if (device_param >= 0) {
       chain.push_back(r_.InsertAfter(update, Copy(absl::StrCat("copy_to_device/param/", NameOf(k)),
-                                                  {param_copy_}, {device_param})));
+                                                  {param_copy}, {device_param})));
     }
     if (staged_new.empty() && staged.empty()) return chain;
     Stage(k, update, std::move(stored), std::move(staged), std::move(staged_new),
@@ -379,7 +379,6 @@ class Offloader {
   std::vector<int32_t> buffer_bucket_;  // per buffer, -1: none
   std::vector<NodeId> writes_;          // of the buckets so far
   NodeId turn_ = -1;                    // the step's last forward
-  ValueId param_copy_ = -1;
 };
 
 class OffloadPass final : public Pass {

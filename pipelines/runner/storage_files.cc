@@ -42,14 +42,6 @@ char* RingIn(const Plan& plan, int rank, const RankArenas& arenas, int64_t* byte
   return nullptr;
 }
 
-int64_t StorageBytes(const Plan& plan) {
-  int64_t bytes = 0;
-  for (int r = 0; r < plan.world_size; ++r) {
-    bytes += plan.ForRank(r).arena_bytes[static_cast<int>(Tier::kStorage)];
-  }
-  return bytes;
-}
-
 // Whoever uses a storage file holds a lock on it, so one without a lock is of a run that was killed.
 void RemoveStaleFiles(const std::string& folder, std::vector<std::string>* notes) {
   std::error_code error;
@@ -66,6 +58,14 @@ void RemoveStaleFiles(const std::string& folder, std::vector<std::string>* notes
 }
 
 }  // namespace
+
+int64_t StorageBytes(const Plan& plan) {
+  int64_t bytes = 0;
+  for (int r = 0; r < plan.world_size; ++r) {
+    bytes += plan.ForRank(r).arena_bytes[static_cast<int>(Tier::kStorage)];
+  }
+  return bytes;
+}
 
 absl::StatusOr<std::vector<std::string>> CheckStorage(const Plan& plan,
                                                       const StorageFiles& settings,

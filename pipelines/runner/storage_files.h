@@ -45,6 +45,9 @@ absl::StatusOr<RankFiles> OpenRankFiles(const Plan& plan,
                                         const std::vector<std::shared_ptr<RankArenas>>& arenas,
                                         const StorageFiles& settings, const std::string& folder);
 
+// Of all ranks' files; 0: the plan has no storage tier.
+int64_t StorageBytes(const Plan& plan);
+
 }  // namespace millrace
 
 #endif  // MILLRACE_PIPELINES_RUNNER_STORAGE_FILES_H_

@@ -211,11 +211,7 @@ absl::Status InProcessTrainer::Prepare() {
 // Before anything is loaded. A folder that the pipeline names is not made: where a drive is not mounted, the states
 // would go to another one.
 absl::Status InProcessTrainer::CheckStorageFirst() {
-  const auto keeps_files = [](const RankPlan& rank) {
-    return rank.arena_bytes[static_cast<int>(Tier::kStorage)] > 0;
-  };
-  const std::vector<RankPlan>& ranks = c_.plan.rank_plans;
-  if (std::none_of(ranks.begin(), ranks.end(), keeps_files)) return absl::OkStatus();
+  if (StorageBytes(c_.plan) == 0) return absl::OkStatus();
   if (storage_folder() == options_.run_folder) {
     RETURN_IF_ERROR(MakeDirectories(options_.run_folder));
   }
