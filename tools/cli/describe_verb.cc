@@ -48,7 +48,7 @@ int DescribeModel(const CommandLine& line) {
   const std::string& name = line.arguments[1];
   const ModelEntry* entry = registry.Find(name);
   if (entry == nullptr) return Unknown(line, "model", name, registry.Names());
-  absl::StatusOr<ModelDef> model = BuildModel(name, {}, /*micro_batch=*/1);
+  absl::StatusOr<ModelDef> model = BuildModel(name, {}, {});
   if (!model.ok()) return Fail(line, model.status(), Findings(), 2);
   absl::StatusOr<ModelSpec> spec = Probe(*model);
   if (!spec.ok()) return Fail(line, spec.status(), Findings(), 3);
@@ -158,7 +158,7 @@ int DescribePipeline(const CommandLine& line, const Folders& folders) {
   if (c->has_model) {
     json["model"] = c->model.name;
     json["parameters"] = c->spec.parameter_count();
-    json["images"] = ShapeText(c->spec.images.shape);
+    for (const TensorSpec& t : c->spec.batch) json[t.name] = ShapeText(t.shape);
   }
   PrintJson(line, json.dump());
   return 0;

@@ -30,8 +30,7 @@ struct FakeModelOptions {
 inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
   ModelSpec spec;
   spec.name = "fake";
-  spec.images = {"images", DType::kF32, {o.batch, 1, 4, 4}};
-  spec.labels = {"labels", DType::kI64, {o.batch}};
+  spec.batch = {{"images", DType::kF32, {o.batch, 1, 4, 4}}, {"labels", DType::kI64, {o.batch}}};
   for (int s = 0; s < o.stages; ++s) {
     StageSpec stage;
     stage.name = s < 26 ? std::string(1, static_cast<char>('a' + s)) : "s" + std::to_string(s);
@@ -39,7 +38,12 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     for (size_t i = 0; i < o.params.size(); ++i) {
       stage.params.push_back({stage.name + ".p" + std::to_string(i), o.params[i], o.dtype});
     }
-    stage.inputs = {s == 0 ? spec.images : spec.stages.back().outputs[0]};
+    if (s == 0) stage.batch.push_back(0);
+    if (s == o.stages - 1) stage.batch.push_back(1);
+    if (s > 0) {
+      stage.inputs = {spec.stages.back().outputs[0]};
+      stage.sources = {{s - 1, 0}};
+    }
     if (s == o.stages - 1) {
       stage.outputs = {{"loss", DType::kF32, {}}, {"logits", DType::kF32, {o.batch, 10}}};
     } else {
@@ -53,7 +57,6 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     stage.backward_flops = 2 * o.flops;
     stage.forward_bytes = o.memory_bytes;
     stage.backward_bytes = 2 * o.memory_bytes;
-    stage.input_needs_grad = s > 0;
     spec.stages.push_back(stage);
   }
   return spec;
