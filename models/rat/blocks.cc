@@ -58,8 +58,7 @@ struct ProjectFunction : Function<ProjectFunction> {
     variable_list out;
     for (int64_t i = 0; i < parts; ++i) {
       const at::Tensor w = weight.narrow(0, i * width, width).t();
-      out.push_back(bias ? at::addmm(bias->narrow(0, i * width, width), rows, w)
-                         : at::mm(rows, w));
+      out.push_back(bias ? at::addmm(bias->narrow(0, i * width, width), rows, w) : at::mm(rows, w));
     }
     return out;
   }
@@ -146,8 +145,8 @@ struct AddNormFunction : Function<AddNormFunction> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list s = ctx->get_saved_variables();
     const at::Tensor dy = grads[0].contiguous();
-    auto [d, dweight, dbias] = at::native_layer_norm_backward(
-        dy, s[0], {s[0].size(-1)}, s[3], s[4], s[1], s[2], {true, true, true});
+    auto [d, dweight, dbias] = at::native_layer_norm_backward(dy, s[0], {s[0].size(-1)}, s[3], s[4],
+                                                              s[1], s[2], {true, true, true});
     return {grads[0], d, dweight, dbias, Variable()};
   }
 };
@@ -285,8 +284,8 @@ void DropInPlace(const at::Tensor& x, const Dropout& dropout, uint64_t place) {
       const int64_t b = i / blocks, first = (i % blocks) * 8;
       const int64_t key = dropout.keys.data_ptr<int64_t>()[b];
       if (key == 0) continue;
-      const std::array<uint32_t, 4> bits = CounterRng(static_cast<uint64_t>(key), stream)
-                                               .Block(static_cast<uint64_t>(first / 8));
+      const std::array<uint32_t, 4> bits =
+          CounterRng(static_cast<uint64_t>(key), stream).Block(static_cast<uint64_t>(first / 8));
       float* out = x.data_ptr<float>() + b * n + first;
       for (int64_t k = 0; k < std::min<int64_t>(8, n - first); ++k) {
         const uint32_t u = (bits[static_cast<size_t>(k / 2)] >> (16 * (k % 2))) & 0xffff;
@@ -361,8 +360,7 @@ void AddFanIn(std::vector<ParamSpec>& params, const std::string& name, std::vect
   for (size_t i = 1; i < shape.size(); ++i) fan_in *= static_cast<double>(shape[i]);
   const InitSpec init{InitSpec::Kind::kUniform, 1 / std::sqrt(fan_in)};
   const int64_t out = shape[0];
-  params.push_back(
-      {name + ".weight", std::move(shape), DType::kF32, init, /*weight_decay=*/true});
+  params.push_back({name + ".weight", std::move(shape), DType::kF32, init, /*weight_decay=*/true});
   params.push_back({name + ".bias", {out}, DType::kF32, init, /*weight_decay=*/false});
 }
 

@@ -57,8 +57,8 @@ struct Block {
 };
 
 // A = softmax(q k^T), its sums over queries, and v / (sums + eps), of heads [begin, begin + n).
-void Scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double eps, int64_t begin,
-            int64_t n, at::Tensor scores, at::Tensor sums, at::Tensor values) {
+void Scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double eps,
+            int64_t begin, int64_t n, at::Tensor scores, at::Tensor sums, at::Tensor values) {
   at::bmm_out(scores, q.narrow(0, begin, n), k.narrow(0, begin, n).transpose(1, 2));
   at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
   at::sum_out(sums, scores, {1}, /*keepdim=*/true);

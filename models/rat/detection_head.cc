@@ -137,7 +137,8 @@ struct BoxFunction : Function<BoxFunction> {
 // Sine positions [n, D] of places in [0, 1]: half of the channels for x, half for y; sines and cosines of doubling
 // frequencies by turns. `place` gives x and y before the sigmoid. No gradient.
 template <typename Place>
-at::Tensor SinePositions(int64_t n, int64_t width, const at::TensorOptions& options, Place&& place) {
+at::Tensor SinePositions(int64_t n, int64_t width, const at::TensorOptions& options,
+                         Place&& place) {
   at::Tensor out = at::empty({n, width}, options.requires_grad(false));
   if (out.is_meta()) return out;
   const int64_t per_axis = width / 2, waves = std::max<int64_t>(1, per_axis / 2);
@@ -153,8 +154,8 @@ at::Tensor SinePositions(int64_t n, int64_t width, const at::TensorOptions& opti
           0.5 * std::pow(64.0, static_cast<double>(j) / static_cast<double>(waves));
       const double x = 1 / (1 + std::exp(-at[axis]));
       const double angle = 2 * M_PI * waves_over_image * x;
-      row[c] = static_cast<float>((c - axis * per_axis) % 2 == 0 ? std::sin(angle)
-                                                                 : std::cos(angle));
+      row[c] =
+          static_cast<float>((c - axis * per_axis) % 2 == 0 ? std::sin(angle) : std::cos(angle));
     }
   }
   return out;
@@ -165,10 +166,11 @@ at::Tensor CrossAttention(const at::Tensor& q, const at::Tensor& k, const at::Te
                           int64_t batch, int64_t heads, const CrossAttentionParams& p) {
   const int64_t width = p.in_weight.size(1);
   const auto rows = [width](const at::Tensor& x) { return x.view({-1, width}); };
-  variable_list qkv = CrossProjectFunction::apply(rows(q), rows(k), rows(v), p.in_weight, p.in_bias);
+  variable_list qkv =
+      CrossProjectFunction::apply(rows(q), rows(k), rows(v), p.in_weight, p.in_bias);
   // Queries that are the same for all samples are projected once.
-  at::Tensor query = q.dim() == 2 ? RepeatFunction::apply(qkv[0], batch)
-                                  : at::Tensor(qkv[0].view(q.sizes()));
+  at::Tensor query =
+      q.dim() == 2 ? RepeatFunction::apply(qkv[0], batch) : at::Tensor(qkv[0].view(q.sizes()));
   const at::Tensor context =
       Attention(query, qkv[1].view({batch, -1, width}), qkv[2].view({batch, -1, width}), heads);
   return layers::Linear(rows(context), p.out_weight, p.out_bias);
@@ -200,7 +202,8 @@ at::Tensor DecoderLayer(at::Tensor x, Uses& tokens, const at::Tensor& query_posi
 
 void AddCross(std::vector<ParamSpec>& params, const std::string& name, int64_t width) {
   // As torch.nn.MultiheadAttention starts: Xavier for the joint projection, zeros for biases.
-  const InitSpec xavier{InitSpec::Kind::kUniform, std::sqrt(6.0 / (4.0 * static_cast<double>(width)))};
+  const InitSpec xavier{InitSpec::Kind::kUniform,
+                        std::sqrt(6.0 / (4.0 * static_cast<double>(width)))};
   params.push_back({name + ".in_proj_weight", {3 * width, width}, DType::kF32, xavier, true});
   params.push_back({name + ".in_proj_bias", {3 * width}, DType::kF32, {}, false});
   AddFanIn(params, name + ".out_proj", {width, width});
@@ -323,13 +326,13 @@ Detections DetectionHead(const at::Tensor& tokens, const std::vector<int64_t>& g
   Detections d;
   d.class_logits = layers::Linear(for_class, p.class_weight, p.class_bias)
                        .view({batch, -1, p.class_weight.size(0)});
-  const at::Tensor offsets =
-      layers::Linear(for_box, p.box_weight, p.box_bias).view({batch, -1, 4});
+  const at::Tensor offsets = layers::Linear(for_box, p.box_weight, p.box_bias).view({batch, -1, 4});
   if (c.anchors()) {
     const auto optional = [](const at::Tensor& t) {
       return t.defined() ? OptionalTensor(t) : std::nullopt;
     };
-    d.boxes = BoxFunction::apply(offsets, optional(p.anchor_centers), optional(p.anchor_sizes), grid);
+    d.boxes =
+        BoxFunction::apply(offsets, optional(p.anchor_centers), optional(p.anchor_sizes), grid);
   } else {
     d.boxes = at::sigmoid(offsets);
   }

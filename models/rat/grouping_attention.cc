@@ -181,7 +181,8 @@ void AddGroupingParams(std::vector<ParamSpec>& params, const std::string& prefix
   AddLinear(params, prefix + "mlp.fc1", c.mlp, c.width);
   AddLinear(params, prefix + "mlp.fc2", c.width, c.mlp);
   AddRoseParams(params, prefix + "rose.", c.rose);
-  for (const char* norm : {"norm1", "norm2", "norm3"}) AddNormParams(params, prefix + norm, c.width);
+  for (const char* norm : {"norm1", "norm2", "norm3"})
+    AddNormParams(params, prefix + norm, c.width);
 }
 
 GroupingParams ReadGroupingParams(ParamReader& reader, const GroupingConfig& c) {
@@ -213,9 +214,8 @@ std::vector<GroupedTokens> GroupingAttention(const std::vector<GroupingInput>& i
                                              const GroupingConfig& c, const GroupingParams& p,
                                              const Dropout& dropout, bool want_attention) {
   const int64_t scales = static_cast<int64_t>(inputs.size());
-  const int64_t masks = std::count_if(inputs.begin(), inputs.end(), [](const GroupingInput& in) {
-    return in.hidden.defined();
-  });
+  const int64_t masks = std::count_if(inputs.begin(), inputs.end(),
+                                      [](const GroupingInput& in) { return in.hidden.defined(); });
   SharedParams shared(p, scales, scales * c.iterations, masks);
   std::vector<GroupedTokens> out;
   for (const GroupingInput& in : inputs) {

@@ -36,7 +36,8 @@ struct GroupingConfig {
   HeadLayout layout = HeadLayout::kCorrect;
   bool qkv_bias = true;
   RoseConfig rose;
-  ConvGeometry geometry() const;  // padding (kernel - 1) / 2 on both sides, "same" where all strides are 1
+  ConvGeometry geometry()
+      const;  // padding (kernel - 1) / 2 on both sides, "same" where all strides are 1
 };
 
 void AddGroupingParams(std::vector<ParamSpec>& params, const std::string& prefix,

@@ -61,10 +61,8 @@ std::vector<at::Tensor> MultiResolution(const std::vector<at::Tensor>& tokens,
     {
       std::vector<at::Tensor> qkv = Project(branch.normed, p.qkv_weight, p.qkv_bias, 3);
       Uses freqs(p.rose.freqs, 2);
-      Uses scale[4] = {{p.rose.scale[0], 2},
-                       {p.rose.scale[1], 2},
-                       {p.rose.scale[2], 2},
-                       {p.rose.scale[3], 2}};
+      Uses scale[4] = {
+          {p.rose.scale[0], 2}, {p.rose.scale[1], 2}, {p.rose.scale[2], 2}, {p.rose.scale[3], 2}};
       for (size_t i = 0; i < 2; ++i) {
         const RoseParams rose{freqs.Next(),
                               {scale[0].Next(), scale[1].Next(), scale[2].Next(), scale[3].Next()}};

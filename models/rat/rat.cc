@@ -54,8 +54,7 @@ Tensors Narrow(const Tensors& tensors, at::ScalarType type) {
 // Adds to x [B, N, D] on a grid the sines and cosines of the physical position: half of the channels for each axis.
 at::Tensor AddAbsolutePositions(at::Tensor x, const Grid& grid, const at::Tensor& spacing) {
   const int64_t width = x.size(2), per_axis = width / 2, n = x.size(1);
-  at::Tensor positions =
-      at::empty({spacing.size(0), n, width}, x.options().requires_grad(false));
+  at::Tensor positions = at::empty({spacing.size(0), n, width}, x.options().requires_grad(false));
   for (int64_t b = 0; b < spacing.size(0) && !x.is_meta(); ++b) {
     for (int64_t t = 0; t < n; ++t) {
       const int64_t index[2] = {t / grid[1], t % grid[1]};
@@ -146,13 +145,12 @@ class Builder {
       Tensors out;
       for (size_t i = 0; i < c.images.size(); ++i) {
         const at::Tensor& image = inputs.at(i);
-        const at::Tensor pixels = image.permute({0, 2, 3, 1})
-                                      .contiguous()
-                                      .view({image.size(0), -1, image.size(1)});
+        const at::Tensor pixels =
+            image.permute({0, 2, 3, 1}).contiguous().view({image.size(0), -1, image.size(1)});
         at::Tensor x = Convolution(pixels, weights.Next(), biases.Next(), c.images[i], geometry);
         if (c.absolute) {
-          x = AddAbsolutePositions(
-              x, c.images[i], inputs.at(c.images.size()).select(1, static_cast<int64_t>(i)));
+          x = AddAbsolutePositions(x, c.images[i],
+                                   inputs.at(c.images.size()).select(1, static_cast<int64_t>(i)));
         }
         out.push_back(x.to(params[0].scalar_type()));
       }
@@ -166,17 +164,16 @@ class Builder {
     const GroupingConfig& g = c_.grouping[block];
     StageDef s;
     s.name = absl::StrCat("sga_layers.", i);
-    s.class_key = Key(absl::StrCat(g.sparse ? "sparse " : "dense ", absl::StrJoin(g.kernel, "x"),
-                                   " ", absl::StrJoin(g.stride, "x"), " ",
-                                   absl::StrJoin(g.window, "x")),
-                      i);
+    s.class_key =
+        Key(absl::StrCat(g.sparse ? "sparse " : "dense ", absl::StrJoin(g.kernel, "x"), " ",
+                         absl::StrJoin(g.stride, "x"), " ", absl::StrJoin(g.window, "x")),
+            i);
     AddGroupingParams(s.params, absl::StrCat("backbone.", s.name, "."), g);
     s.inputs = Tokens(i, c_.scales());
     s.outputs = Tokens(i + 1, c_.scales());
     ReadPositionsAndKeys(s);
     const RatConfig c = c_;
-    s.forward = [c, block, name = s.name](const Tensors& inputs,
-                                                const Tensors& params) -> Tensors {
+    s.forward = [c, block, name = s.name](const Tensors& inputs, const Tensors& params) -> Tensors {
       StageReader in(inputs, c.scales());
       const Tensors tokens = in.Tokens();
       const at::Tensor spacing = in.NextIf(c.RotatesBySpacing());
@@ -200,8 +197,7 @@ class Builder {
 
   void AddMixing(int64_t i) {
     const size_t block = static_cast<size_t>(i);
-    const int64_t kept =
-        c_.task == Task::kDetection && i + 1 == c_.blocks() ? 1 : c_.scales();
+    const int64_t kept = c_.task == Task::kDetection && i + 1 == c_.blocks() ? 1 : c_.scales();
     StageDef s;
     s.name = absl::StrCat("mr_attn_layers.", i);
     s.class_key = Key(absl::StrCat("mixing ", kept), i);
@@ -211,7 +207,7 @@ class Builder {
     ReadPositionsAndKeys(s);
     const RatConfig c = c_;
     s.forward = [c, block, kept, name = s.name](const Tensors& inputs,
-                                                      const Tensors& params) -> Tensors {
+                                                const Tensors& params) -> Tensors {
       StageReader in(inputs, c.scales());
       const Tensors tokens = in.Tokens();
       const at::Tensor spacing = in.NextIf(c.RotatesBySpacing());
@@ -220,11 +216,10 @@ class Builder {
       const MultiResolutionParams p = ReadMultiResolutionParams(reader, c.mixing);
       std::vector<TokenGrid> grids;
       for (size_t k = 0; k < tokens.size(); ++k) {
-        grids.push_back(
-            {c.grids[block + 1][k], static_cast<int64_t>(k), c.factor[block + 1]});
+        grids.push_back({c.grids[block + 1][k], static_cast<int64_t>(k), c.factor[block + 1]});
       }
-      Tensors out = MultiResolution(tokens, grids, spacing, c.mixing, p,
-                                    MakeDropout(c, name, keys), kept);
+      Tensors out =
+          MultiResolution(tokens, grids, spacing, c.mixing, p, MakeDropout(c, name, keys), kept);
       return Narrow(out, params[0].scalar_type());
     };
     Push(std::move(s));
@@ -239,8 +234,7 @@ class Builder {
     for (int64_t k = 0; k < c_.scales(); ++k) {
       const Grid& g = c_.images[static_cast<size_t>(k)];
       s.batch.push_back(AddBatch(Scaled("masks", k), DType::kU8, {batch_, g[0], g[1]}));
-      s.outputs.push_back(
-          {Scaled("logits", k), DType::kF32, {batch_, c_.classes, g[0], g[1]}});
+      s.outputs.push_back({Scaled("logits", k), DType::kF32, {batch_, c_.classes, g[0], g[1]}});
     }
     const RatConfig c = c_;
     s.forward = [c](const Tensors& inputs, const Tensors& params) -> Tensors {
@@ -329,9 +323,8 @@ void RegisterPreset(const Preset& preset) {
 std::string Str(const char* s) { return s; }
 
 [[maybe_unused]] const bool registered = [] {
-  const Attrs optimized{{"image_size", Str("256,128")},
-                        {"attention", Str("sparse,sparse,dense")},
-                        {"dropout", 0.1}};
+  const Attrs optimized{
+      {"image_size", Str("256,128")}, {"attention", Str("sparse,sparse,dense")}, {"dropout", 0.1}};
   const auto with = [](Attrs base, const Attrs& more) {
     for (const auto& [name, value] : more) base[name] = value;
     return base;
@@ -339,9 +332,9 @@ std::string Str(const char* s) { return s; }
   const Attrs detection{
       {"task", Str("detection")}, {"num_classes", int64_t{91}}, {"queries", int64_t{100}}};
   // A group of 4 x 4; three blocks coarsen the grid, the others keep it.
-  const Attrs huge{{"dims", int64_t{1280}},      {"blocks", int64_t{32}},
-                   {"image_size", Str("128")},   {"kernel", Str("4")},
-                   {"stride", Str("2,2,2,1")},   {"attention", Str("sparse,sparse,sparse,dense")}};
+  const Attrs huge{{"dims", int64_t{1280}},    {"blocks", int64_t{32}},
+                   {"image_size", Str("128")}, {"kernel", Str("4")},
+                   {"stride", Str("2,2,2,1")}, {"attention", Str("sparse,sparse,sparse,dense")}};
   const auto sized = [&](int64_t dims, int64_t blocks, int64_t heads) {
     return with(optimized, {{"dims", dims}, {"blocks", blocks}, {"heads", heads}});
   };
@@ -356,7 +349,8 @@ std::string Str(const char* s) { return s; }
            Preset{"rat_small", "RAT of width 128, 2 blocks, 2.4 M parameters.", small},
            Preset{"rat_base", "RAT of width 256, 4 blocks, 19 M parameters.", sized(256, 4, 16)},
            Preset{"rat_large", "RAT of width 512, 6 blocks, 114 M parameters.", sized(512, 6, 32)},
-           Preset{"rat_vit_huge", "RAT of ViT-Huge's width and depth, groups of 4 x 4 pixels.", huge},
+           Preset{"rat_vit_huge", "RAT of ViT-Huge's width and depth, groups of 4 x 4 pixels.",
+                  huge},
            Preset{"rat_vit_huge_reference",
                   "RAT of ViT-Huge's width and depth as published, 3.8 B parameters.",
                   {{"dims", int64_t{1280}}, {"blocks", int64_t{32}}, {"image_size", Str("128")}}},

@@ -18,8 +18,8 @@ class Parser {
       : args_(args), defaults_(defaults) {}
 
   absl::StatusOr<RatConfig> Parse() {
-    c_.task = Choice("task", {"segmentation", "detection"}) == 0 ? Task::kSegmentation
-                                                                 : Task::kDetection;
+    c_.task =
+        Choice("task", {"segmentation", "detection"}) == 0 ? Task::kSegmentation : Task::kDetection;
     c_.channels = Positive("channels");
     c_.width = Positive("dims");
     c_.heads = Positive("heads");
@@ -204,8 +204,9 @@ class Parser {
         const ConvGeometry geometry = g.geometry();
         for (size_t a = 0; a < 2; ++a) {
           if (grid[a] + geometry.pad_low[a] + geometry.pad_high[a] < g.kernel[a]) {
-            Wrong("kernel", absl::StrCat("which leaves nothing of the grid ", absl::StrJoin(grid, "x"),
-                                         " before block ", i),
+            Wrong("kernel",
+                  absl::StrCat("which leaves nothing of the grid ", absl::StrJoin(grid, "x"),
+                               " before block ", i),
                   "use an odd kernel, stride 1 from there on, or larger images");
             return;
           }
@@ -214,11 +215,11 @@ class Parser {
         for (size_t a = 0; a < 2 && g.sparse; ++a) {
           const int64_t least = SmallestCoveringWindow(grid[a], next.back()[a], g.stride[a]);
           if (g.window[a] < least) {
-            Wrong("window",
-                  absl::StrCat("of which block ", i, " has ", g.window[a], " at stride ",
-                               g.stride[a], ": some tokens would be in no window, expected ", least,
-                               " or more"),
-                  absl::StrCat("0 stands for 2 x stride + 1 = ", automatic[a]));
+            Wrong(
+                "window",
+                absl::StrCat("of which block ", i, " has ", g.window[a], " at stride ", g.stride[a],
+                             ": some tokens would be in no window, expected ", least, " or more"),
+                absl::StrCat("0 stands for 2 x stride + 1 = ", automatic[a]));
             return;
           }
         }
@@ -286,7 +287,8 @@ std::vector<ModelArg> RatArguments() {
       {"mlp_ratio", 4.0, "inner width of MLPs / dims"},
       {"proj_kernel", int64_t{7}, "kernel of the convolution that makes tokens of pixels"},
       {"kernel", std::string("7"),
-       "kernel of each block's strided convolution; one entry a block, the last holds for the rest; "
+       "kernel of each block's strided convolution; one entry a block, the last holds for the "
+       "rest; "
        "5x3 is height x width"},
       {"stride", std::string("3"), "stride of each block's convolution, as kernel"},
       {"attention", std::string("dense"), "dense or sparse grouping attention, as kernel"},
@@ -295,7 +297,8 @@ std::vector<ModelArg> RatArguments() {
        "every token is seen"},
       {"iterations", int64_t{3}, "rounds of grouping attention with the same weights"},
       {"head_layout", std::string("correct"),
-       "correct, or reference: values mixed over heads and tokens as the published weights have it"},
+       "correct, or reference: values mixed over heads and tokens as the published weights have "
+       "it"},
       {"positional", std::string("rose"),
        "rose: rotary, by physical position; rope: rotary with fixed frequencies, by index on the "
        "grid; absolute: sines of the physical position added to the first tokens (the published "
@@ -303,7 +306,8 @@ std::vector<ModelArg> RatArguments() {
       {"learnable_rose", true, "rose: frequencies are learnt"},
       {"learnable_scale", false, "rose: the spacing is transformed by learnt parameters"},
       {"initial_scaling", std::string("none"),
-       "rose: start of that transform: none (the spacing itself), log (nothing turns at spacing 1), "
+       "rose: start of that transform: none (the spacing itself), log (nothing turns at spacing "
+       "1), "
        "rope (nothing turns at first)"},
       {"rotary_ratio", 0.5, "share of the heads that turn"},
       {"dropout", 0.0, "in MLPs, after the activation and at the end"},

@@ -27,12 +27,13 @@ struct RatConfig {
   bool spacing = true;    // whether positions read the batch's spacing
   bool absolute = false;  // sine positions added to the first tokens
   double dropout = 0;
-  std::vector<Grid> images;               // by scale
-  std::vector<GroupingConfig> grouping;   // by block
-  MultiResolutionConfig mixing;           // of every block
-  std::vector<std::vector<Grid>> grids;   // [block][scale] before the block, and once more after the last
+  std::vector<Grid> images;              // by scale
+  std::vector<GroupingConfig> grouping;  // by block
+  MultiResolutionConfig mixing;          // of every block
+  std::vector<std::vector<Grid>>
+      grids;  // [block][scale] before the block, and once more after the last
   std::vector<std::vector<double>> factor;  // [block][axis]: how much coarser than the image
-  int64_t classes = 1;                    // segmentation: channels of the logits
+  int64_t classes = 1;                      // segmentation: channels of the logits
   int64_t max_objects = 0;
   DetectionConfig detection;
   SetLossOptions loss;

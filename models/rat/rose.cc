@@ -56,8 +56,8 @@ struct Values {
     transform = plan.c.learnable_spacing || plan.c.start != SpacingStart::kIdentity;
     for (int i = 0; i < 4; ++i) {
       for (int64_t a = 0; a < plan.c.axes; ++a) {
-        scale[i][a] = p.scale[i].defined() ? Data(p.scale[i])[a]
-                                           : kStart[static_cast<int>(plan.c.start)][i];
+        scale[i][a] =
+            p.scale[i].defined() ? Data(p.scale[i])[a] : kStart[static_cast<int>(plan.c.start)][i];
       }
     }
   }
@@ -82,9 +82,9 @@ struct Values {
 double SpacingOf(const at::Tensor& spacing, int64_t b, const RoseSegment& s, int64_t a) {
   if (!spacing.defined()) return s.factor[a];
   const int64_t row = spacing.size(0) == 1 ? 0 : b;
-  return s.factor[a] * spacing.data_ptr<float>()[row * spacing.stride(0) +
-                                                 s.scale * spacing.stride(1) +
-                                                 a * spacing.stride(2)];
+  return s.factor[a] *
+         spacing.data_ptr<float>()[row * spacing.stride(0) + s.scale * spacing.stride(1) +
+                                   a * spacing.stride(2)];
 }
 
 // Cosines, then sines, of each plane for each row; one table per spacing.
@@ -174,30 +174,30 @@ class Places {
 void Turn(const Plan& plan, const at::Tensor& tables, const float* x, float temp, bool inverse,
           int64_t batch, int64_t tokens, float* y) {
   const int64_t width = plan.c.heads * plan.c.head_width;
-  const int64_t planes = plan.planes();  // head_width is even: the planes of turned heads are in one run
+  const int64_t planes =
+      plan.planes();  // head_width is even: the planes of turned heads are in one run
   const Places places(plan, tables);
   at::parallel_for(0, batch * tokens, 64, [&](int64_t begin, int64_t end) {
     std::vector<float> cosine(static_cast<size_t>(planes)), sine(static_cast<size_t>(planes));
     while (begin < end) {
       const int64_t b = begin / tokens, last = std::min(end, (b + 1) * tokens);
-      places.ForTokens(
-          b, begin - b * tokens, last - b * tokens,
-          [&](int64_t t, int segment, const int64_t*, const float* const* rows) {
-            const float* in = x + (b * tokens + t) * width;
-            float* out = y + (b * tokens + t) * width;
-            int64_t from = 0;
-            if (segment >= 0) {
-              places.Angles(rows, 0, planes, cosine.data(), sine.data());
-              const float sign = inverse ? -temp : temp;
-              for (int64_t p = 0; p < planes; ++p) {
-                const float c = temp * cosine[p], s = sign * sine[p];
-                out[2 * p] = in[2 * p] * c - in[2 * p + 1] * s;
-                out[2 * p + 1] = in[2 * p] * s + in[2 * p + 1] * c;
-              }
-              from = 2 * planes;
-            }
-            for (int64_t i = from; i < width; ++i) out[i] = temp * in[i];
-          });
+      places.ForTokens(b, begin - b * tokens, last - b * tokens,
+                       [&](int64_t t, int segment, const int64_t*, const float* const* rows) {
+                         const float* in = x + (b * tokens + t) * width;
+                         float* out = y + (b * tokens + t) * width;
+                         int64_t from = 0;
+                         if (segment >= 0) {
+                           places.Angles(rows, 0, planes, cosine.data(), sine.data());
+                           const float sign = inverse ? -temp : temp;
+                           for (int64_t p = 0; p < planes; ++p) {
+                             const float c = temp * cosine[p], s = sign * sine[p];
+                             out[2 * p] = in[2 * p] * c - in[2 * p + 1] * s;
+                             out[2 * p + 1] = in[2 * p] * s + in[2 * p + 1] * c;
+                           }
+                           from = 2 * planes;
+                         }
+                         for (int64_t i = from; i < width; ++i) out[i] = temp * in[i];
+                       });
       begin = last;
     }
   });
@@ -217,31 +217,32 @@ void Moments(const Plan& plan, const at::Tensor& tables, const float* dy, const 
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / plan.c.heads, h = task % plan.c.heads;
       double sum = 0;
-      places.ForTokens(
-          b, 0, tokens,
-          [&](int64_t t, int segment, const int64_t* index, const float* const* rows) {
-            const float* g = dy + (b * tokens + t) * width + h * d;
-            const float* z = kept + (b * tokens + t) * width + h * d;
-            if (h >= turned || segment < 0) {
-              if (kept_is_x) {
-                for (int64_t i = 0; i < d; ++i) sum += g[i] * z[i];
-              }
-              return;
-            }
-            if (kept_is_x) places.Angles(rows, h * planes, planes, cosine.data(), sine.data());
-            double* m = moments + ((b * segments + segment) * all + h * planes) * axes;
-            for (int64_t p = 0; p < planes; ++p, m += axes) {
-              float y0 = z[2 * p], y1 = z[2 * p + 1];
-              if (kept_is_x) {
-                const float x0 = y0, x1 = y1;
-                y0 = x0 * cosine[p] - x1 * sine[p];
-                y1 = x0 * sine[p] + x1 * cosine[p];
-                sum += g[2 * p] * y0 + g[2 * p + 1] * y1;
-              }
-              const double angle = temp * (g[2 * p + 1] * y0 - g[2 * p] * y1);
-              for (int64_t a = 0; a < axes; ++a) m[a] += static_cast<double>(index[a]) * angle;
-            }
-          });
+      places.ForTokens(b, 0, tokens,
+                       [&](int64_t t, int segment, const int64_t* index, const float* const* rows) {
+                         const float* g = dy + (b * tokens + t) * width + h * d;
+                         const float* z = kept + (b * tokens + t) * width + h * d;
+                         if (h >= turned || segment < 0) {
+                           if (kept_is_x) {
+                             for (int64_t i = 0; i < d; ++i) sum += g[i] * z[i];
+                           }
+                           return;
+                         }
+                         if (kept_is_x)
+                           places.Angles(rows, h * planes, planes, cosine.data(), sine.data());
+                         double* m = moments + ((b * segments + segment) * all + h * planes) * axes;
+                         for (int64_t p = 0; p < planes; ++p, m += axes) {
+                           float y0 = z[2 * p], y1 = z[2 * p + 1];
+                           if (kept_is_x) {
+                             const float x0 = y0, x1 = y1;
+                             y0 = x0 * cosine[p] - x1 * sine[p];
+                             y1 = x0 * sine[p] + x1 * cosine[p];
+                             sum += g[2 * p] * y0 + g[2 * p + 1] * y1;
+                           }
+                           const double angle = temp * (g[2 * p + 1] * y0 - g[2 * p] * y1);
+                           for (int64_t a = 0; a < axes; ++a)
+                             m[a] += static_cast<double>(index[a]) * angle;
+                         }
+                       });
       dtemp[task] = sum;
     }
   });
@@ -252,10 +253,9 @@ struct RotateFunction : Function<RotateFunction> {
     return {saved[2], {saved[3], saved[4], saved[5], saved[6]}};
   }
   static Variable forward(AutogradContext* ctx, const Variable& x, const OptionalTensor& freqs,
-                          const OptionalTensor& a, const OptionalTensor& b,
-                          const OptionalTensor& c, const OptionalTensor& d,
-                          const OptionalTensor& temp, const OptionalTensor& spacing,
-                          const std::shared_ptr<const Plan>& plan) {
+                          const OptionalTensor& a, const OptionalTensor& b, const OptionalTensor& c,
+                          const OptionalTensor& d, const OptionalTensor& temp,
+                          const OptionalTensor& spacing, const std::shared_ptr<const Plan>& plan) {
     const auto value = [](const OptionalTensor& t) { return t.value_or(at::Tensor()); };
     const RoseParams params{value(freqs), {value(a), value(b), value(c), value(d)}};
     const at::Tensor tables = Tables(*plan, x, value(spacing), params);
@@ -353,8 +353,7 @@ std::vector<float> RoseFrequencies(const RoseConfig& c) {
   const int64_t n = c.rotated_heads() * c.planes();
   std::vector<float> freqs;
   for (int64_t j = 0; j < n; ++j) {
-    const double f =
-        std::exp(-c.log_theta() * static_cast<double>(j) / static_cast<double>(n));
+    const double f = std::exp(-c.log_theta() * static_cast<double>(j) / static_cast<double>(n));
     freqs.insert(freqs.end(), static_cast<size_t>(c.axes), static_cast<float>(f));
   }
   return freqs;
@@ -372,8 +371,8 @@ void AddRoseParams(std::vector<ParamSpec>& params, const std::string& prefix, co
   }
   for (int i = 0; i < 4 && c.learnable_spacing; ++i) {
     const double start = kStart[static_cast<int>(c.start)][i];
-    params.push_back({prefix + "scale_" + "abcd"[i],
-                      {c.axes},
+    params.push_back({prefix + "scale_" + "abcd" [i],
+                      { c.axes },
                       DType::kF32,
                       {InitSpec::Kind::kConstant, start},
                       /*weight_decay=*/false});

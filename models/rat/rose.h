@@ -39,7 +39,8 @@ struct RoseConfig {
   bool learnable = true;                   // frequencies
   bool learnable_spacing = false;
   SpacingStart start = SpacingStart::kIdentity;
-  double jitter = 0.02;  // standard deviation of the logarithm of learnable frequencies at the start
+  double jitter =
+      0.02;  // standard deviation of the logarithm of learnable frequencies at the start
 
   int64_t rotated_heads() const;
   int64_t planes() const { return head_width / 2; }  // of a head

@@ -86,8 +86,8 @@ struct UpsampleFunction : Function<UpsampleFunction> {
               lower[c1] += d * b * a;
             }
           }
-          float* out = dx.data_ptr<float>() +
-                       (i / classes) * grid[0] * grid[1] * classes + i % classes;
+          float* out =
+              dx.data_ptr<float>() + (i / classes) * grid[0] * grid[1] * classes + i % classes;
           for (size_t n = 0; n < sum.size(); ++n) {
             out[static_cast<int64_t>(n) * classes] = static_cast<float>(sum[n]);
           }
