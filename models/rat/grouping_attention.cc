@@ -1,5 +1,7 @@
 #include "models/rat/grouping_attention.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
@@ -197,6 +199,27 @@ GroupingParams ReadGroupingParams(ParamReader& reader, const GroupingConfig& c) 
   p.rose = ReadRoseParams(reader, c.rose);
   for (int i = 0; i < 3; ++i) p.norm_weight[i] = reader.Next(), p.norm_bias[i] = reader.Next();
   return p;
+}
+
+at::Tensor DilateMask(const at::Tensor& mask, const std::vector<int64_t>& grid,
+                      const std::vector<int64_t>& kernel) {
+  at::Tensor from = mask.contiguous(), to = from;
+  int64_t inner = Product(grid);
+  for (size_t a = 0; a < grid.size(); ++a) {  // a maximum over a box is one over each axis in turn
+    inner /= grid[a];
+    to = at::empty(from.sizes(), from.options());
+    const int64_t n = grid[a], reach = kernel[a] / 2;
+    for (int64_t i = 0; i < from.numel() && !to.is_meta(); ++i) {
+      const int64_t at = i / inner % n;
+      uint8_t any = 0;
+      for (int64_t k = -std::min(reach, at); k < kernel[a] - reach && at + k < n; ++k) {
+        any |= from.data_ptr<uint8_t>()[i + k * inner];
+      }
+      to.data_ptr<uint8_t>()[i] = any;
+    }
+    from = to;
+  }
+  return to;
 }
 
 int64_t SmallestCoveringWindow(int64_t keys, int64_t queries, int64_t stride) {

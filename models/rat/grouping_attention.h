@@ -74,6 +74,11 @@ std::vector<GroupedTokens> GroupingAttention(const std::vector<GroupingInput>& i
                                              const GroupingConfig& c, const GroupingParams& p,
                                              const Dropout& dropout, bool want_attention = false);
 
+// u8 [B, N]: 1 where the window `kernel` around a token, cut at the edges, holds a 1 - what a convolution of that kernel
+// makes of hidden pixels.
+at::Tensor DilateMask(const at::Tensor& mask, const std::vector<int64_t>& grid,
+                      const std::vector<int64_t>& kernel);
+
 // The smallest window per axis with which each of `keys` tokens is seen by one of the queries.
 int64_t SmallestCoveringWindow(int64_t keys, int64_t queries, int64_t stride);
 
