@@ -1,6 +1,15 @@
 // Milliseconds of our convolution and of oneDNN's through at::conv2d on images as it wants them (no transposition
 // counted), forward and forward + backward of all gradients, one thread. oneDNN's scratch is its own; ours is in the
 // plan. To be reached: oneDNN's time for the large ones.
+//
+// 2-core AMD EPYC VM beside other work, 2026-11-21, milliseconds, oneDNN / ours:
+//                                 forward       all gradients, too
+//   grouping_7x7_s3_256_128px     154 / 159     667 / 561
+//   grouping_4x4_s2_256_64px      30 / 33       90 / 106
+//   unet_3x3_64_128px             15 / 20       63 / 69
+//   unet_3x3_512_16px             17 / 15       52 / 50
+//   deep_7x7_s3_1280_5px          37 / 43       8447 / 385
+//   projection_7x7_3_256_128px    36 / 19       130 / 78
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/conv2d.h>

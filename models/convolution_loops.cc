@@ -276,7 +276,7 @@ void ConvInputSum(const ConvShape& s, const float* dy, const float* w, const flo
   for (int64_t i = 0; i < columns.chunks(); ++i) {
     const Chunk c = columns.chunk(i);
     const GemmMatrix weights = ChunkWeights(s, c, w, scratch.weights);
-    const Parts slices(c.columns, SliceLimit(rows));
+    const Parts slices(c.columns, std::max<int64_t>(256, SliceLimit(rows)));
     for (int64_t first = 0; first < rows; first += columns.superblock()) {
       const int64_t last = std::min(rows, first + columns.superblock());
       float* to = in_place ? dx + first * c.columns : scratch.columns;
