@@ -54,7 +54,9 @@ at::Tensor SampleTensor(const ModelDef& model, const TensorSpec& spec) {
       t.data_ptr<float>()[i] = static_cast<float>(value);
     }
   } else if (spec.dtype == DType::kI64) {
-    const int64_t classes = model.stages.back().outputs.at(1).shape.back();
+    // Of a detector with softmax the last class is "no object".
+    const int64_t classes =
+        model.stages.back().outputs.at(1).shape.back() - (spec.name == "classes" ? 1 : 0);
     for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<int64_t>()[i] = (7 * i + 3) % classes;
   } else {
     for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<uint8_t>()[i] = rng.Uniform(i) < 0.4;

@@ -83,7 +83,7 @@ void CheckGradients(const std::string& what, Tensors x, const Function& f) {
     for (int64_t i = 0; i < n; ++i) {
       largest = std::max<double>(largest, std::abs(g.data_ptr<float>()[i]));
     }
-    for (int64_t i = 0; i < n; i += std::max<int64_t>(1, n / 7)) {
+    for (int64_t i = 0; i < n; i += std::max<int64_t>(1, n / 5)) {
       float& value = x[t].data_ptr<float>()[i];
       const float before = value;
       value = before + kStep;
@@ -234,7 +234,8 @@ TEST(GroupingAttention, AGridOfOneTokenStaysOne) {
 }
 
 TEST(GroupingAttention, TheSmallestWindowThatSeesAllIsKnown) {
-  EXPECT_EQ(SmallestCoveringWindow(128, 43, 3), 5);
+  EXPECT_EQ(SmallestCoveringWindow(128, 43, 3), 3);
+  EXPECT_EQ(SmallestCoveringWindow(129, 43, 3), 5);  // the last token is two from the last group's place
   EXPECT_EQ(SmallestCoveringWindow(9, 9, 1), 1);
   EXPECT_EQ(SmallestCoveringWindow(2, 1, 3), 2);
   EXPECT_EQ(SmallestCoveringWindow(1, 1, 3), 1);
