@@ -73,5 +73,30 @@ TEST(Init, UniformHasItsHalfWidth) {
   EXPECT_GT(*high, 0.499f);
 }
 
+TEST(Init, UniformMayHaveItsMiddleElsewhere) {
+  ParamSpec spec{"w", {50000}, DType::kF32, {InitSpec::Kind::kUniform, 0.5}};
+  spec.init.offset = 0.5;
+  const std::vector<float> v = Fill(spec, 1, 0, spec.numel());
+  const auto [low, high] = std::minmax_element(v.begin(), v.end());
+  EXPECT_GE(*low, 0.0f);
+  EXPECT_LE(*high, 1.0f);
+  EXPECT_LT(*low, 0.001f);
+  EXPECT_GT(*high, 0.999f);
+}
+
+// Rows fall evenly in the logarithm, all of a row is alike, and noise is in the logarithm.
+TEST(Init, GeometricFallsRowByRow) {
+  ParamSpec spec{"freqs", {2, 5, 3}, DType::kF32, {InitSpec::Kind::kGeometric, 10.0}};
+  const std::vector<float> v = Fill(spec, 1, 0, 30);
+  for (int row = 0; row < 10; ++row) {
+    for (int a = 0; a < 3; ++a) EXPECT_FLOAT_EQ(v[3 * row + a], std::exp(-1.0f * row));
+  }
+  spec.init.jitter = 0.02;
+  const std::vector<float> noisy = Fill(spec, 1, 0, 30);
+  double squares = 0;
+  for (size_t i = 0; i < v.size(); ++i) squares += std::pow(std::log(noisy[i] / v[i]), 2);
+  EXPECT_NEAR(std::sqrt(squares / 30), 0.02, 0.008);
+}
+
 }  // namespace
 }  // namespace millrace

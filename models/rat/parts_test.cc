@@ -235,7 +235,8 @@ TEST(GroupingAttention, AGridOfOneTokenStaysOne) {
 
 TEST(GroupingAttention, TheSmallestWindowThatSeesAllIsKnown) {
   EXPECT_EQ(SmallestCoveringWindow(128, 43, 3), 3);
-  EXPECT_EQ(SmallestCoveringWindow(129, 43, 3), 5);  // the last token is two from the last group's place
+  EXPECT_EQ(SmallestCoveringWindow(129, 43, 3),
+            5);  // the last token is two from the last group's place
   EXPECT_EQ(SmallestCoveringWindow(9, 9, 1), 1);
   EXPECT_EQ(SmallestCoveringWindow(2, 1, 3), 2);
   EXPECT_EQ(SmallestCoveringWindow(1, 1, 3), 1);

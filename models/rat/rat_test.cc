@@ -51,8 +51,9 @@ TEST(Rat, EveryWrongArgumentIsNamedAtOnce) {
   EXPECT_THAT(message("rat", {{"window", S("5")}}), HasSubstr("where all attention is dense"));
   EXPECT_THAT(message("rat", {{"positional", S("none")}, {"learnable_scale", true}}),
               HasSubstr("learnable_scale is 1, which has no effect with positional none"));
-  EXPECT_THAT(message("rat", {{"attention", S("sparse")}, {"window", S("3")}, {"image_size", S("129")}}),
-              HasSubstr("some tokens would be in no window, expected 5 or more"));
+  EXPECT_THAT(
+      message("rat", {{"attention", S("sparse")}, {"window", S("3")}, {"image_size", S("129")}}),
+      HasSubstr("some tokens would be in no window, expected 5 or more"));
   EXPECT_THAT(message("rat", {{"kernel", S("4")}, {"stride", S("2")}, {"image_size", S("8")}}),
               HasSubstr("leaves nothing of the grid 1x1 before block 3"));
   EXPECT_THAT(message("rat", {{"stride", S("1,2,3,4,5")}}), HasSubstr("each of 4 blocks"));
