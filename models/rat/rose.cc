@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "models/op_counter.h"
 #include "models/rat/blocks.h"
 #include "models/rat/held.h"
 
@@ -259,6 +260,7 @@ struct RotateFunction : Function<RotateFunction> {
     const auto value = [](const OptionalTensor& t) { return t.value_or(at::Tensor()); };
     const RoseParams params{value(freqs), {value(a), value(b), value(c), value(d)}};
     const at::Tensor tables = Tables(*plan, x, value(spacing), params);
+    ReportWork(0, static_cast<int64_t>(2 * x.nbytes()));
     at::Tensor y = at::empty_like(x);
     if (!x.is_meta()) {
       Turn(*plan, tables, Data(x), temp ? *Data(*temp) : 1, false, x.size(0), x.size(1),
@@ -278,6 +280,7 @@ struct RotateFunction : Function<RotateFunction> {
     const at::Tensor dy = grads[0].contiguous();
     const int64_t batch = dy.size(0), tokens = dy.size(1);
     const at::Tensor tables = Tables(plan, dy, spacing, params);
+    ReportWork(0, static_cast<int64_t>(4 * dy.nbytes()));
     variable_list result(9);
     result[0] = at::empty_like(dy);
     const bool real = !dy.is_meta();
@@ -333,31 +336,6 @@ struct RotateFunction : Function<RotateFunction> {
 };
 
 }  // namespace
-
-int64_t RoseConfig::rotated_heads() const {
-  // Through the width, as published: ratios that are no multiple of a head round down to one.
-  const int64_t width = heads * head_width;
-  return static_cast<int64_t>(static_cast<double>(width) * ratio) / head_width;
-}
-
-double RoseConfig::log_theta() const {
-  const double s = static_cast<double>(axes), width = static_cast<double>(heads * head_width);
-  double exponent = 1;
-  if (frequency_scaling == "linear") exponent = 1 / s;
-  if (frequency_scaling == "sqrt") exponent = 1 / std::sqrt(s);
-  if (frequency_scaling == "adaptive") exponent = 2 / (s * width);
-  return exponent * std::log(theta);
-}
-
-std::vector<float> RoseFrequencies(const RoseConfig& c) {
-  const int64_t n = c.rotated_heads() * c.planes();
-  std::vector<float> freqs;
-  for (int64_t j = 0; j < n; ++j) {
-    const double f = std::exp(-c.log_theta() * static_cast<double>(j) / static_cast<double>(n));
-    freqs.insert(freqs.end(), static_cast<size_t>(c.axes), static_cast<float>(f));
-  }
-  return freqs;
-}
 
 void AddRoseParams(std::vector<ParamSpec>& params, const std::string& prefix, const RoseConfig& c) {
   if (c.learnable && c.rotated_heads() > 0) {

@@ -15,9 +15,9 @@ namespace {
 
 void Step(benchmark::State& state, const std::string& sizes, const std::string& attention) {
   at::set_num_threads(1);
-  auto step = PlannedStep::Create("rat_optimized",
-                                  {{"image_size", sizes}, {"attention", attention}, {"dropout", 0.0}},
-                                  /*micro_batch=*/1, /*threads=*/1);
+  auto step = PlannedStep::Create(
+      "rat_optimized", {{"image_size", sizes}, {"attention", attention}, {"dropout", 0.0}},
+      /*micro_batch=*/1, /*threads=*/1);
   if (!step.ok()) return state.SkipWithError(step.status().ToString().c_str());
   for (auto _ : state) {
     auto result = (*step)->RunPlanned();
