@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "graph/base/findings.h"
+#include "graph/base/status.h"
 
 namespace millrace {
 namespace {
@@ -21,12 +22,27 @@ std::string Help(const std::string& nearest, const std::vector<std::string>& kno
   return absl::StrCat("known: ", absl::StrJoin(known, ", "));
 }
 
+// A stage that names no sources reads the outputs of the one before.
+void FillSources(ModelDef* model) {
+  for (size_t s = 0; s < model->stages.size(); ++s) {
+    StageDef& stage = model->stages[s];
+    for (size_t i = stage.sources.size(); i < stage.inputs.size(); ++i) {
+      stage.sources.push_back({static_cast<int>(s) - 1, static_cast<int>(i)});
+    }
+  }
+}
+
 }  // namespace
+
+const char* TaskName(Task task) {
+  static constexpr const char* kNames[] = {"classification", "segmentation", "detection"};
+  return kNames[static_cast<int>(task)];
+}
 
 int64_t ModelDef::parameter_count() const {
   int64_t n = 0;
   for (const StageDef& s : stages) {
-    for (const ParamSpec& p : s.params) n += p.numel();
+    for (const ParamSpec& p : s.params) n += p.statistic ? 0 : p.numel();
   }
   return n;
 }
@@ -62,13 +78,13 @@ void SetDType(DType dtype, ModelDef* model) {
   for (size_t i = 0; i < model->stages.size(); ++i) {
     StageDef& stage = model->stages[i];
     for (ParamSpec& p : stage.params) p.dtype = dtype;
-    if (i > 0) set(&stage.inputs);
+    set(&stage.inputs);
     if (i + 1 < model->stages.size()) set(&stage.outputs);
   }
 }
 
 absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
-                                    int64_t micro_batch) {
+                                    const ModelRequest& request) {
   const ModelRegistry& registry = ModelRegistry::Global();
   const ModelEntry* entry = registry.Find(name);
   Findings findings;
@@ -78,10 +94,10 @@ absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
                   .suggestion = Help(Nearest(name, registry.Names()), registry.Names())});
     return findings.ToStatus();
   }
-  if (micro_batch < 1) {
+  if (request.micro_batch < 1) {
     findings.Add(
         {.check = "model",
-         .message = absl::StrCat("micro_batch is ", micro_batch, ", expected at least 1")});
+         .message = absl::StrCat("micro_batch is ", request.micro_batch, ", expected at least 1")});
   }
   Attrs filled;
   std::vector<std::string> known;
@@ -108,7 +124,9 @@ absl::StatusOr<ModelDef> BuildModel(absl::string_view name, const Attrs& args,
   }
   if (!findings.ok()) return findings.ToStatus();
   try {
-    return entry->build(filled, micro_batch);
+    ASSIGN_OR_RETURN(ModelDef model, entry->build(filled, request));
+    FillSources(&model);
+    return model;
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("building model '", name, "': ", e.what()));
   }

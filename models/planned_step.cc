@@ -10,6 +10,7 @@
 #include "graph/base/random.h"
 #include "graph/base/status.h"
 #include "models/init.h"
+#include "models/model_run.h"
 #include "models/stage_run.h"
 #include "models/tensors.h"
 
@@ -41,6 +42,26 @@ void CopyHome(const at::Tensor& result, at::Tensor home, int64_t& copies) {
   }
 }
 
+// What a batch may hold, told by the tensor's name (models/model.h).
+at::Tensor SampleTensor(const ModelDef& model, const TensorSpec& spec) {
+  at::Tensor t = EmptyTensor(spec, at::kCPU);
+  const CounterRng rng(1, HashString(spec.name));
+  if (spec.dtype == DType::kF32) {
+    for (int64_t i = 0; i < t.numel(); ++i) {
+      const double value = spec.name == "boxes"     ? 0.3 + 0.4 * rng.Uniform(i)
+                           : spec.name == "spacing" ? 1 + 0.5 * rng.Uniform(i)
+                                                    : rng.Normal(i);
+      t.data_ptr<float>()[i] = static_cast<float>(value);
+    }
+  } else if (spec.dtype == DType::kI64) {
+    const int64_t classes = model.stages.back().outputs.at(1).shape.back();
+    for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<int64_t>()[i] = (7 * i + 3) % classes;
+  } else {
+    for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<uint8_t>()[i] = rng.Uniform(i) < 0.4;
+  }
+  return t;
+}
+
 void Finish(const ReplayScope& replay, const AllocationPlan& plan, StepResult& r) {
   r.mismatches += replay.mismatches();
   r.mismatches += std::abs(static_cast<int64_t>(plan.allocations.size()) - replay.served());
@@ -69,7 +90,7 @@ absl::StatusOr<std::unique_ptr<PlannedStep>> PlannedStep::Create(absl::string_vi
                                                                  DType dtype) {
   InstallAllocators();
   std::unique_ptr<PlannedStep> step(new PlannedStep);
-  ASSIGN_OR_RETURN(step->model_, BuildModel(model, args, micro_batch));
+  ASSIGN_OR_RETURN(step->model_, BuildModel(model, args, {.micro_batch = micro_batch}));
   SetDType(dtype, &step->model_);
   ASSIGN_OR_RETURN(step->spec_, Probe(step->model_, {.threads = threads}));
   step->Allocate();
@@ -77,16 +98,7 @@ absl::StatusOr<std::unique_ptr<PlannedStep>> PlannedStep::Create(absl::string_vi
 }
 
 void PlannedStep::Allocate() {
-  images_ = EmptyTensor(model_.images, at::kCPU);
-  labels_ = EmptyTensor(model_.labels, at::kCPU);
-  const CounterRng rng(1, HashString("images"));
-  for (int64_t i = 0; i < images_.numel(); ++i) {
-    images_.data_ptr<float>()[i] = static_cast<float>(rng.Normal(i));
-  }
-  const int64_t classes = model_.stages.back().outputs.back().shape.back();
-  for (int64_t i = 0; i < labels_.numel(); ++i) {
-    labels_.data_ptr<int64_t>()[i] = (7 * i + 3) % classes;
-  }
+  for (const TensorSpec& t : model_.batch) batch_.push_back(SampleTensor(model_, t));
   int64_t workspace = 0;
   for (const StageSpec& s : spec_.stages) {
     Tensors params;
@@ -114,30 +126,12 @@ void PlannedStep::Allocate() {
   workspace_ = std::make_unique<GuardedBlock>(workspace);
 }
 
-Tensors PlannedStep::StageInputs(size_t stage, const Tensors& previous) const {
-  Tensors inputs = stage == 0 ? Tensors{images_} : previous;
-  if (model_.stages[stage].takes_labels) inputs.push_back(labels_);
-  return inputs;
-}
-
 absl::StatusOr<StepResult> PlannedStep::RunPlain() {
   StepResult r;
-  const size_t n = model_.stages.size();
-  std::vector<StageTape> tapes(n);
-  for (size_t i = 0; i < n; ++i) {
-    const Tensors inputs = StageInputs(i, i == 0 ? Tensors() : tapes[i - 1].outputs);
-    ASSIGN_OR_RETURN(tapes[i], StageForward(model_.stages[i], inputs, params_[i],
-                                            {.train = true, .input_needs_grad = i > 0}));
-  }
-  r.outputs = tapes.back().outputs;
-  r.param_grads.resize(n);
-  Tensors grads;
-  for (size_t i = n; i-- > 0;) {
-    ASSIGN_OR_RETURN(StageGradients g, StageBackward(std::move(tapes[i]), grads, 1.0));
-    r.param_grads[i] = std::move(g.params);
-    grads = std::move(g.inputs);
-    grads.resize(model_.stages[i].inputs.size());
-  }
+  ASSIGN_OR_RETURN(ModelRun run, RunModel(model_, params_, batch_, {.train = true}));
+  r.outputs = run.outputs.back();
+  ASSIGN_OR_RETURN(ModelGradients g, BackwardModel(model_, std::move(run), {}));
+  r.param_grads = std::move(g.params);
   return r;
 }
 
@@ -145,6 +139,7 @@ absl::StatusOr<StepResult> PlannedStep::RunPlanned() {
   StepResult r;
   const size_t n = model_.stages.size();
   std::vector<StageTape> tapes(n);
+  const std::vector<Tensors> all_outputs = OutputTensors();
   for (size_t i = 0; i < n; ++i) {
     StageBlocks& b = blocks_[i];
     const std::vector<void*> outputs = Pointers(b.outputs);
@@ -152,10 +147,9 @@ absl::StatusOr<StepResult> PlannedStep::RunPlanned() {
     memory.workspace = workspace_->data();
     memory.saved = b.saved->data();
     memory.outputs = outputs;
-    const Tensors inputs = StageInputs(i, i == 0 ? Tensors() : blocks_[i - 1].output_tensors);
+    const Tensors inputs = StageInputs(model_.stages[i], all_outputs, batch_);
     ReplayScope replay(spec_.stages[i].forward, memory);
-    ASSIGN_OR_RETURN(tapes[i], StageForward(model_.stages[i], inputs, params_[i],
-                                            {.train = true, .input_needs_grad = i > 0}));
+    ASSIGN_OR_RETURN(tapes[i], StageForward(model_.stages[i], inputs, params_[i], {.train = true}));
     Finish(replay, spec_.stages[i].forward, r);
     for (size_t k = 0; k < outputs.size(); ++k) {
       CopyHome(tapes[i].outputs[k], b.output_tensors[k], r.copies);
@@ -167,7 +161,9 @@ absl::StatusOr<StepResult> PlannedStep::RunPlanned() {
     StageBlocks& b = blocks_[i];
     const std::vector<void*> param_grads = Pointers(b.param_grads);
     std::vector<void*> input_grads;
-    if (i > 0) input_grads = Pointers(blocks_[i - 1].output_grads);
+    for (const StageSource& from : model_.stages[i].sources) {
+      input_grads.push_back(blocks_[from.stage].output_grads[from.output].data());
+    }
     ReplayMemory memory;
     memory.workspace = workspace_->data();
     memory.saved = b.saved->data();
@@ -181,7 +177,8 @@ absl::StatusOr<StepResult> PlannedStep::RunPlanned() {
       CopyHome(g.params[k], b.param_grad_tensors[k], r.copies);
     }
     for (size_t k = 0; k < input_grads.size(); ++k) {
-      CopyHome(g.inputs[k], blocks_[i - 1].output_grad_tensors[k], r.copies);
+      const StageSource& from = model_.stages[i].sources[k];
+      CopyHome(g.inputs[k], blocks_[from.stage].output_grad_tensors[from.output], r.copies);
     }
   }
   for (const StageBlocks& b : blocks_) r.param_grads.push_back(b.param_grad_tensors);
@@ -191,23 +188,21 @@ absl::StatusOr<StepResult> PlannedStep::RunPlanned() {
 
 absl::StatusOr<StepResult> PlannedStep::EvaluatePlain() {
   StepResult r;
-  for (size_t i = 0; i < model_.stages.size(); ++i) {
-    ASSIGN_OR_RETURN(StageTape tape, StageForward(model_.stages[i], StageInputs(i, r.outputs),
-                                                  params_[i], {.train = false}));
-    r.outputs = std::move(tape.outputs);
-  }
+  ASSIGN_OR_RETURN(ModelRun run, RunModel(model_, params_, batch_, {.train = false}));
+  r.outputs = std::move(run.outputs.back());
   return r;
 }
 
 absl::StatusOr<StepResult> PlannedStep::EvaluatePlanned() {
   StepResult r;
+  const std::vector<Tensors> all_outputs = OutputTensors();
   for (size_t i = 0; i < model_.stages.size(); ++i) {
     StageBlocks& b = blocks_[i];
     const std::vector<void*> outputs = Pointers(b.outputs);
     ReplayMemory memory;
     memory.workspace = workspace_->data();
     memory.outputs = outputs;
-    const Tensors inputs = StageInputs(i, r.outputs);
+    const Tensors inputs = StageInputs(model_.stages[i], all_outputs, batch_);
     ReplayScope replay(spec_.stages[i].evaluate, memory);
     ASSIGN_OR_RETURN(StageTape tape,
                      StageForward(model_.stages[i], inputs, params_[i], {.train = false}));
@@ -215,10 +210,16 @@ absl::StatusOr<StepResult> PlannedStep::EvaluatePlanned() {
     for (size_t k = 0; k < outputs.size(); ++k) {
       CopyHome(tape.outputs[k], b.output_tensors[k], r.copies);
     }
-    r.outputs = b.output_tensors;
   }
+  r.outputs = all_outputs.back();
   r.guards_intact = GuardsIntact();
   return r;
+}
+
+std::vector<Tensors> PlannedStep::OutputTensors() const {
+  std::vector<Tensors> outputs;
+  for (const StageBlocks& b : blocks_) outputs.push_back(b.output_tensors);
+  return outputs;
 }
 
 bool PlannedStep::GuardsIntact() const {

@@ -6,7 +6,7 @@
 //   StepResult plain = *step->RunPlain();
 //   StepResult planned = *step->RunPlanned();     // bit-identical; planned.mismatches == 0
 //
-// Not thread-safe. Parameters and inputs are random, from fixed seeds.
+// Not thread-safe. Parameters and inputs are random, from fixed seeds; integers are class numbers.
 #ifndef MILLRACE_MODELS_PLANNED_STEP_H_
 #define MILLRACE_MODELS_PLANNED_STEP_H_
 
@@ -57,8 +57,7 @@ class PlannedStep {
   const ModelDef& model() const { return model_; }
   const ModelSpec& spec() const { return spec_; }
   const std::vector<Tensors>& params() const { return params_; }
-  const at::Tensor& images() const { return images_; }
-  const at::Tensor& labels() const { return labels_; }
+  const Tensors& batch() const { return batch_; }
 
  private:
   struct StageBlocks {
@@ -68,13 +67,13 @@ class PlannedStep {
   };
   PlannedStep() = default;
   void Allocate();
-  Tensors StageInputs(size_t stage, const Tensors& previous) const;
+  std::vector<Tensors> OutputTensors() const;
   bool GuardsIntact() const;
 
   ModelDef model_;
   ModelSpec spec_;
   std::vector<Tensors> params_;
-  at::Tensor images_, labels_;
+  Tensors batch_;
   std::vector<StageBlocks> blocks_;
   std::unique_ptr<GuardedBlock> workspace_;
 };

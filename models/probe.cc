@@ -22,12 +22,13 @@ struct StageArguments {
   Tensors inputs, params, grad_outputs;
 };
 
-StageArguments MetaArguments(const StageDef& stage, const TensorSpec& labels) {
+StageArguments MetaArguments(const StageDef& stage, const ModelDef& model) {
+  const bool last = &stage == &model.stages.back();
   StageArguments a;
   for (const TensorSpec& t : stage.inputs) a.inputs.push_back(EmptyTensor(t, at::kMeta));
-  if (stage.takes_labels) a.inputs.push_back(EmptyTensor(labels, at::kMeta));
+  for (int b : stage.batch) a.inputs.push_back(EmptyTensor(model.batch.at(b), at::kMeta));
   for (const ParamSpec& p : stage.params) a.params.push_back(EmptyTensor(p, at::kMeta));
-  if (!stage.takes_labels) {
+  if (!last) {
     for (const TensorSpec& t : stage.outputs) a.grad_outputs.push_back(EmptyTensor(t, at::kMeta));
   }
   return a;
@@ -130,14 +131,14 @@ absl::Status CountWork(const StageDef& stage, const StageArguments& a, const Sta
   return absl::OkStatus();
 }
 
-absl::StatusOr<StageSpec> ProbeStage(const StageDef& stage, const TensorSpec& labels, bool first) {
+absl::StatusOr<StageSpec> ProbeStage(const StageDef& stage, const ModelDef& model) {
   StageSpec spec;
   spec.class_key = stage.class_key;
   spec.inputs = stage.inputs;
   spec.outputs = stage.outputs;
-  spec.input_needs_grad = !first;
-  const StageArguments a = MetaArguments(stage, labels);
-  const StageOptions options{.train = true, .input_needs_grad = !first};
+  spec.batch = stage.batch;
+  const StageArguments a = MetaArguments(stage, model);
+  const StageOptions options{.train = true};
   RETURN_IF_ERROR(ProbeTraining(stage, a, options, spec));
   RETURN_IF_ERROR(ProbeEvaluation(stage, a, spec));
   RETURN_IF_ERROR(CountWork(stage, a, options, spec));
@@ -152,21 +153,21 @@ absl::StatusOr<ModelSpec> Probe(const ModelDef& model, const ProbeOptions& optio
   const MetaThreads threads(options.threads);
   ModelSpec result;
   result.name = model.name;
-  result.images = model.images;
-  result.labels = model.labels;
-  std::map<std::pair<std::string, bool>, StageSpec> classes;
+  result.batch = model.batch;
+  std::map<std::pair<std::string, std::vector<int>>, StageSpec> classes;
   for (size_t i = 0; i < model.stages.size(); ++i) {
     const StageDef& stage = model.stages[i];
-    const std::pair<std::string, bool> key{stage.class_key, i == 0};
+    const std::pair<std::string, std::vector<int>> key{stage.class_key, stage.batch};
     auto it = classes.find(key);
     if (it == classes.end()) {
-      absl::StatusOr<StageSpec> spec = ProbeStage(stage, model.labels, i == 0);
+      absl::StatusOr<StageSpec> spec = ProbeStage(stage, model);
       if (!spec.ok()) return Annotate(spec.status(), "probing model '", model.name, "'");
       it = classes.emplace(key, *std::move(spec)).first;
     }
     StageSpec spec = it->second;
     spec.name = stage.name;
     spec.params = stage.params;
+    spec.sources = stage.sources;
     result.stages.push_back(std::move(spec));
   }
   return result;

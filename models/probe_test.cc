@@ -76,20 +76,20 @@ class ProbeTest : public testing::TestWithParam<Case> {
 };
 
 // Evaluation, forward and backward of one stage; the traces one after the other.
-std::vector<AllocationEvent> Trace(const StageDef& stage, const TensorSpec& labels, bool first,
-                                   at::Device device) {
+std::vector<AllocationEvent> Trace(const ModelDef& model, size_t index, at::Device device) {
+  const StageDef& stage = model.stages[index];
   const auto make = [device](const auto& spec) {
     return EmptyTensor(spec, device).fill_(spec.dtype == DType::kI64 ? 1 : 0.125);
   };
   Tensors inputs, params, grads;
   for (const TensorSpec& t : stage.inputs) inputs.push_back(make(t));
-  if (stage.takes_labels) inputs.push_back(make(labels));
+  for (int b : stage.batch) inputs.push_back(make(model.batch[b]));
   for (const ParamSpec& p : stage.params) params.push_back(make(p));
-  if (!stage.takes_labels) {
+  if (index + 1 < model.stages.size()) {
     for (const TensorSpec& t : stage.outputs) grads.push_back(make(t));
   }
   Recording recording;
-  const StageOptions train{.train = true, .input_needs_grad = !first};
+  const StageOptions train{.train = true};
   EXPECT_TRUE(StageForward(stage, inputs, params, {.train = false}).ok());
   auto tape = StageForward(stage, inputs, params, train);
   EXPECT_TRUE(tape.ok()) << tape.status();
@@ -101,14 +101,14 @@ std::vector<AllocationEvent> Trace(const StageDef& stage, const TensorSpec& labe
 
 TEST_P(ProbeTest, TheMetaDeviceMakesTheAllocationsOfTheCpu) {
   const Case& c = GetParam();
-  auto model = BuildModel(c.model, c.args, c.batch);
+  auto model = BuildModel(c.model, c.args, {.micro_batch = c.batch});
   ASSERT_TRUE(model.ok()) << model.status();
   SetDType(c.dtype, &*model);
   const MetaThreads threads(c.threads);
   for (const size_t i : {size_t{0}, size_t{1}, model->stages.size() - 1}) {
     const StageDef& stage = model->stages[i];
-    const auto meta = Trace(stage, model->labels, i == 0, at::kMeta);
-    const auto cpu = Trace(stage, model->labels, i == 0, at::kCPU);
+    const auto meta = Trace(*model, i, at::kMeta);
+    const auto cpu = Trace(*model, i, at::kCPU);
     for (size_t k = 0; k < std::min(meta.size(), cpu.size()); ++k) {
       ASSERT_TRUE(meta[k] == cpu[k]) << stage.name << ", event " << k << ": " << meta[k].bytes
                                      << " bytes on meta, " << cpu[k].bytes << " on the CPU";
@@ -158,7 +158,7 @@ INSTANTIATE_TEST_SUITE_P(Presets, ProbeTest, testing::ValuesIn(Cases()));
 
 // No two live blocks overlap, blocks stay inside their region, sizes are those of the tensors.
 TEST(Probe, PlansStayInsideTheirRegions) {
-  const auto spec = Probe(*BuildModel("vit_tiny", {}, 8));
+  const auto spec = Probe(*BuildModel("vit_tiny", {}, {.micro_batch = 8}));
   ASSERT_TRUE(spec.ok()) << spec.status();
   for (const StageSpec& s : spec->stages) {
     for (const AllocationPlan* plan : {&s.forward, &s.backward, &s.evaluate}) {
@@ -180,7 +180,7 @@ TEST(Probe, PlansStayInsideTheirRegions) {
 }
 
 TEST(Probe, EveryOutputAndGradientIsWrittenInPlace) {
-  const auto spec = Probe(*BuildModel("vit_tiny", {}, 8));
+  const auto spec = Probe(*BuildModel("vit_tiny", {}, {.micro_batch = 8}));
   ASSERT_TRUE(spec.ok()) << spec.status();
   for (const StageSpec& s : spec->stages) {
     const auto count = [](const AllocationPlan& plan, Placement::Region region) {
@@ -191,13 +191,13 @@ TEST(Probe, EveryOutputAndGradientIsWrittenInPlace) {
     EXPECT_EQ(count(s.forward, Placement::Region::kOutput), s.outputs.size()) << s.name;
     EXPECT_EQ(count(s.evaluate, Placement::Region::kOutput), s.outputs.size()) << s.name;
     EXPECT_EQ(count(s.backward, Placement::Region::kParamGrad), s.params.size()) << s.name;
-    EXPECT_EQ(count(s.backward, Placement::Region::kInputGrad), s.input_needs_grad ? 1u : 0u);
+    EXPECT_EQ(count(s.backward, Placement::Region::kInputGrad), s.inputs.size());
   }
 }
 
 TEST(Probe, FlopsAreSixTimesTheMultiplyAddsOfThePaper) {
   for (const auto& [name, giga] : {std::pair{"vit_base", 105.5}, {"vit_huge", 1004.0}}) {
-    const auto spec = Probe(*BuildModel(name, {}, 2));
+    const auto spec = Probe(*BuildModel(name, {}, {.micro_batch = 2}));
     ASSERT_TRUE(spec.ok()) << spec.status();
     double flops = 0;
     for (const StageSpec& s : spec->stages) {
@@ -216,12 +216,12 @@ int64_t PeakRssKib() {
 }
 
 TEST(Probe, HugeIsProbedInAMomentAndAllocatesNothing) {
-  (void)Probe(*BuildModel("digits_vit", {}, 1));  // LibTorch's own tables
+  (void)Probe(*BuildModel("digits_vit", {}, {.micro_batch = 1}));  // LibTorch's own tables
   const int64_t before = PeakRssKib();
   const AllocatorStats stats = CpuAllocatorStats();
   ResetAllocatorPeak();
   const auto start = std::chrono::steady_clock::now();
-  const auto spec = Probe(*BuildModel("vit_huge", {}, 8));
+  const auto spec = Probe(*BuildModel("vit_huge", {}, {.micro_batch = 8}));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->parameter_count(), 630894181);
@@ -233,7 +233,7 @@ TEST(Probe, HugeIsProbedInAMomentAndAllocatesNothing) {
 }
 
 TEST(Probe, StagesThatDoNotGiveWhatTheyDeclareAreNamed) {
-  ModelDef model = *BuildModel("digits_vit", {}, 2);
+  ModelDef model = *BuildModel("digits_vit", {}, {.micro_batch = 2});
   model.stages[1].outputs[0].shape = {1, 2, 3};
   const auto spec = Probe(model);
   ASSERT_FALSE(spec.ok());
@@ -249,8 +249,16 @@ TEST(Probe, AnOutputThatBackwardReadsIsSavedAndCopied) {
   stage.forward = [](const Tensors& in, const Tensors&) -> Tensors { return {in[0].tanh()}; };
   ModelDef model;
   model.name = "two";
-  model.images = stage.inputs[0];
-  model.stages = {stage, stage};
+  model.batch = stage.inputs;
+  StageDef loss = stage;
+  loss.name = loss.class_key = "loss";
+  loss.outputs = {{"loss", DType::kF32, {}}};
+  loss.sources = {{1, 0}};
+  loss.forward = [](const Tensors& in, const Tensors&) -> Tensors { return {in[0].sum()}; };
+  model.stages = {stage, stage, loss};
+  model.stages[0].inputs.clear();
+  model.stages[0].batch = {0};
+  model.stages[1].sources = {{0, 0}};
   const auto spec = Probe(model);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->stages[1].saved_bytes, 64);
@@ -262,9 +270,9 @@ TEST(Probe, AnOutputThatBackwardReadsIsSavedAndCopied) {
 // Parameters, boundary tensors and what is kept for backward have half the bytes; the embeddings and the head, small,
 // keep what they keep in f32.
 TEST(Probe, SixteenBitsHalveWhatLayersKeep) {
-  ModelDef half = *BuildModel("vit_tiny", {}, 8);
+  ModelDef half = *BuildModel("vit_tiny", {}, {.micro_batch = 8});
   SetDType(DType::kBF16, &half);
-  const auto narrow = Probe(half), wide = Probe(*BuildModel("vit_tiny", {}, 8));
+  const auto narrow = Probe(half), wide = Probe(*BuildModel("vit_tiny", {}, {.micro_batch = 8}));
   ASSERT_TRUE(narrow.ok()) << narrow.status();
   const StageSpec &a = narrow->stages[1], &b = wide->stages[1];
   EXPECT_EQ(2 * a.outputs[0].bytes(), b.outputs[0].bytes());

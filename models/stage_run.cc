@@ -64,8 +64,9 @@ StageTape Forward(const StageDef& stage, const Tensors& inputs, const Tensors& p
     index.push_back(needs_grad ? static_cast<int>(graph->leaves.size()) : -1);
     if (needs_grad) graph->leaves.push_back(torch::autograd::impl::gradient_edge(to.back()));
   };
-  for (const at::Tensor& t : inputs) {
-    add_leaf(t, options.input_needs_grad && t.is_floating_point(), x, graph->leaf_of_input);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const bool differentiable = i < stage.inputs.size() || options.batch_needs_grad;
+    add_leaf(inputs[i], differentiable && inputs[i].is_floating_point(), x, graph->leaf_of_input);
   }
   for (const at::Tensor& t : params) add_leaf(t, true, w, graph->leaf_of_param);
   for (const at::Tensor& out : stage.forward(x, w)) {
@@ -112,9 +113,9 @@ StageGradients Backward(StageTape tape, const Tensors& grad_outputs, double scal
 absl::StatusOr<StageTape> StageForward(const StageDef& stage, const Tensors& inputs,
                                        const Tensors& params, const StageOptions& options) {
   return WithoutExceptions(stage.name, "forward", [&]() -> absl::StatusOr<StageTape> {
-    TORCH_CHECK(inputs.size() == stage.inputs.size() + (stage.takes_labels ? 1 : 0), "expected ",
-                stage.inputs.size(), " inputs", stage.takes_labels ? " and labels" : "", ", got ",
-                inputs.size(), " tensors");
+    TORCH_CHECK(inputs.size() == stage.inputs.size() + stage.batch.size(), "expected ",
+                stage.inputs.size(), " inputs and ", stage.batch.size(),
+                " tensors of the batch, got ", inputs.size(), " tensors");
     TORCH_CHECK(params.size() == stage.params.size(), "expected ", stage.params.size(),
                 " parameters, got ", params.size());
     return Forward(stage, inputs, params, options);

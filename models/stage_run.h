@@ -6,7 +6,7 @@
 //   Tensors y = tape.outputs;                       // plain tensors, without a graph
 //   ASSIGN_OR_RETURN(StageGradients g, StageBackward(std::move(tape), {grad_of_y}, /*scale=*/1));
 //
-// `inputs` of the last stage end with the labels. Where no gradients of outputs are given, as for the last
+// `inputs` are the stage's inputs, then the batch's tensors that it reads. Where no gradients of outputs are given, as for the last
 // stage, backward starts at output 0, the loss, with the gradient `scale`. An undefined gradient of an
 // output means that nothing depends on that output.
 //
@@ -30,12 +30,12 @@ struct StageTape {
 };
 
 struct StageOptions {
-  bool train = true;             // keep what backward needs
-  bool input_needs_grad = true;  // false for the first stage: images need no gradient
+  bool train = true;              // keep what backward needs
+  bool batch_needs_grad = false;  // also of the batch's tensors
 };
 
 struct StageGradients {
-  Tensors inputs;  // one per input, undefined for labels and where not asked for
+  Tensors inputs;  // one per input and tensor of the batch, undefined where not asked for
   Tensors params;  // one per parameter, undefined where the outputs do not depend on it
 };
 

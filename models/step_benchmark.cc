@@ -60,7 +60,7 @@ void Eager(benchmark::State& state, const std::string& model, int64_t batch, int
     for (at::Tensor& p : stage) p.set_requires_grad(true);
   }
   for (auto _ : state) {
-    EagerLoss(params, (*step)->images(), (*step)->labels(), heads).backward();
+    EagerLoss(params, (*step)->batch()[0], (*step)->batch()[1], heads).backward();
     for (Tensors& stage : params) {
       for (at::Tensor& p : stage) p.mutable_grad().reset();
     }
@@ -83,7 +83,7 @@ void Step(benchmark::State& state, const std::string& model, int64_t batch, bool
 }
 
 void Probing(benchmark::State& state, const std::string& model, int64_t batch) {
-  auto def = BuildModel(model, {}, batch);
+  auto def = BuildModel(model, {}, {.micro_batch = batch});
   for (auto _ : state) benchmark::DoNotOptimize(Probe(*def));
 }
 

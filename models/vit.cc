@@ -111,7 +111,7 @@ class ParamReader {
   size_t next_ = 0;
 };
 
-StageDef Embeddings(const VitConfig& c, int64_t batch, TensorSpec images, TensorSpec hidden) {
+StageDef Embeddings(const VitConfig& c, TensorSpec hidden) {
   StageDef s;
   s.name = s.class_key = "embeddings";
   ParamSpec positions = Random("vit.embeddings.position_embeddings", {1, c.tokens(), c.hidden});
@@ -123,7 +123,7 @@ StageDef Embeddings(const VitConfig& c, int64_t batch, TensorSpec images, Tensor
              {c.hidden, c.channels, c.patch, c.patch}),
       Filled("vit.embeddings.patch_embeddings.projection.bias", {c.hidden}, InitSpec::Kind::kZeros),
   };
-  s.inputs = {std::move(images)};
+  s.batch = {0};
   s.outputs = {std::move(hidden)};
   s.forward = [c](const Tensors& inputs, const Tensors& params) -> Tensors {
     ParamReader p(params);
@@ -190,7 +190,7 @@ StageDef Head(const VitConfig& c, int64_t batch, const TensorSpec& hidden) {
   AddLinear(s.params, "classifier", c.labels, c.hidden);
   s.inputs = {hidden};
   s.outputs = {{"loss", DType::kF32, {}}, {"logits", DType::kF32, {batch, c.labels}}};
-  s.takes_labels = true;
+  s.batch = {1};
   s.forward = [c](const Tensors& inputs, const Tensors& params) -> Tensors {
     ParamReader p(params);
     const at::Tensor &norm_weight = p.Next(), &norm_bias = p.Next();
@@ -212,10 +212,10 @@ absl::StatusOr<ModelDef> BuildVit(const std::string& name, const Attrs& args, in
   const VitConfig& c = *config;
   ModelDef m;
   m.name = name;
-  m.images = {"images", DType::kF32, {batch, c.channels, c.image, c.image}};
-  m.labels = {"labels", DType::kI64, {batch}};
+  m.batch = {{"images", DType::kF32, {batch, c.channels, c.image, c.image}},
+             {"labels", DType::kI64, {batch}}};
   const TensorSpec hidden{"hidden", DType::kF32, {batch, c.tokens(), c.hidden}};
-  m.stages.push_back(Embeddings(c, batch, m.images, hidden));
+  m.stages.push_back(Embeddings(c, hidden));
   for (int64_t i = 0; i < c.layers; ++i) m.stages.push_back(Layer(c, i, hidden));
   m.stages.push_back(Head(c, batch, hidden));
   return m;
@@ -244,7 +244,9 @@ bool RegisterPreset(const Preset& p) {
           {"qkv_bias", true, "whether query, key and value projections have biases"},
           {"label_smoothing", 0.0, "share of the target spread evenly over all classes"},
       },
-      [name](const Attrs& args, int64_t batch) { return BuildVit(name, args, batch); });
+      [name](const Attrs& args, const ModelRequest& request) {
+        return BuildVit(name, args, request.micro_batch);
+      });
 }
 
 constexpr Preset kPresets[] = {

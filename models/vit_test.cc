@@ -12,6 +12,7 @@
 #include "graph/base/random.h"
 #include "gtest/gtest.h"
 #include "models/model.h"
+#include "models/model_run.h"
 #include "models/stage_run.h"
 #include "models/tensors.h"
 
@@ -20,7 +21,7 @@ namespace {
 
 struct Result {
   std::vector<Tensors> outputs;  // by stage
-  Tensors input_grads;           // of the first stage
+  Tensors batch_grads;
   std::vector<Tensors> param_grads;
 };
 
@@ -28,43 +29,30 @@ struct Result {
 Result RunStages(const ModelDef& model, const std::vector<Tensors>& params,
                  const at::Tensor& images, const at::Tensor& labels, const Tensors& grad_outputs) {
   Result r;
-  std::vector<StageTape> tapes;
-  Tensors x{images};
-  for (size_t i = 0; i < model.stages.size(); ++i) {
-    if (model.stages[i].takes_labels) x.push_back(labels);
-    auto tape = StageForward(model.stages[i], x, params[i], {});
-    EXPECT_TRUE(tape.ok()) << tape.status();
-    if (!tape.ok()) return r;
-    x = tape->outputs;
-    r.outputs.push_back(x);
-    tapes.push_back(*std::move(tape));
-  }
-  r.param_grads.resize(tapes.size());
-  Tensors grads = grad_outputs;
-  for (size_t i = tapes.size(); i-- > 0;) {
-    auto g = StageBackward(std::move(tapes[i]), grads, 1.0);
-    EXPECT_TRUE(g.ok()) << g.status();
-    if (!g.ok()) return r;
-    r.param_grads[i] = std::move(g->params);
-    grads = std::move(g->inputs);
-    grads.resize(model.stages[i].inputs.size());
-  }
-  r.input_grads = grads;
+  auto run = RunModel(model, params, {images, labels}, {.train = true, .batch_needs_grad = true});
+  EXPECT_TRUE(run.ok()) << run.status();
+  if (!run.ok()) return r;
+  r.outputs = run->outputs;
+  auto g = BackwardModel(model, *std::move(run), grad_outputs);
+  EXPECT_TRUE(g.ok()) << g.status();
+  if (!g.ok()) return r;
+  r.param_grads = std::move(g->params);
+  r.batch_grads = std::move(g->batch);
   return r;
 }
 
 TEST(Vit, PresetsHaveThePublishedNumbersOfParameters) {
-  const auto count = [](const char* name) { return BuildModel(name, {}, 1)->parameter_count(); };
+  const auto count = [](const char* name) { return BuildModel(name, {}, {})->parameter_count(); };
   EXPECT_EQ(count("vit_base"), 85875556);
   EXPECT_EQ(count("vit_huge"), 630894181);
   EXPECT_EQ(count("vit_tiny"), 5380132);
-  EXPECT_EQ(BuildModel("vit_tiny", {{"qkv_bias", false}}, 1)->parameter_count(),
+  EXPECT_EQ(BuildModel("vit_tiny", {{"qkv_bias", false}}, {})->parameter_count(),
             5380132 - 12 * 3 * 192);
 }
 
 TEST(Vit, WrongArgumentsAreNamedAllAtOnceWithASuggestion) {
   const auto message = [](const char* model, const Attrs& args) {
-    return std::string(BuildModel(model, args, 1).status().message());
+    return std::string(BuildModel(model, args, {}).status().message());
   };
   EXPECT_NE(message("vit_tny", {}).find("did you mean 'vit_tiny'?"), std::string::npos);
   const std::string m = message("vit", {{"num_label", int64_t{3}}, {"heads", std::string("two")}});
@@ -73,9 +61,9 @@ TEST(Vit, WrongArgumentsAreNamedAllAtOnceWithASuggestion) {
   const std::string n = message("vit", {{"patch_size", int64_t{15}}, {"heads", int64_t{7}}});
   EXPECT_NE(n.find("image_size 224 is not a multiple of patch_size 15"), std::string::npos) << n;
   EXPECT_NE(n.find("hidden_size 768 is not a multiple of heads 7"), std::string::npos) << n;
-  EXPECT_TRUE(BuildModel("vit", {{"label_smoothing", int64_t{0}}}, 1).ok());
-  EXPECT_FALSE(BuildModel("vit", {{"label_smoothing", 1.0}}, 1).ok());
-  EXPECT_FALSE(BuildModel("vit", {}, 0).ok());
+  EXPECT_TRUE(BuildModel("vit", {{"label_smoothing", int64_t{0}}}, {}).ok());
+  EXPECT_FALSE(BuildModel("vit", {{"label_smoothing", 1.0}}, {}).ok());
+  EXPECT_FALSE(BuildModel("vit", {}, {.micro_batch = 0}).ok());
 }
 
 // A small ViT in double with random parameters everywhere, so that no gradient is zero by symmetry.
@@ -86,8 +74,8 @@ struct Tiny {
                {"num_labels", int64_t{5}},  {"label_smoothing", 0.1}};
     for (const auto& [name, value] : more) args[name] = value;
     at::set_num_threads(1);  // waking others costs more than these products
-    model = *BuildModel("vit", args, 3);
-    images = Random(model.images.name, model.images.shape, 1);
+    model = *BuildModel("vit", args, {.micro_batch = 3});
+    images = Random("images", model.batch[0].shape, 1);
     labels = at::zeros({3}, at::kLong);
     for (int i = 0; i < 3; ++i) labels.data_ptr<int64_t>()[i] = 2 * i;
     for (const StageDef& s : model.stages) {
@@ -102,12 +90,9 @@ struct Tiny {
     return t;
   }
   double Loss() const {
-    Tensors x{images};
-    for (size_t i = 0; i < model.stages.size(); ++i) {
-      if (model.stages[i].takes_labels) x.push_back(labels);
-      x = StageForward(model.stages[i], x, params[i], {.train = false})->outputs;
-    }
-    return x[0].item<double>();
+    return RunModel(model, params, {images, labels}, {.train = false})
+        ->outputs.back()[0]
+        .item<double>();
   }
   double Slope(at::Tensor& t, int64_t i) const {
     constexpr double h = 1e-5;
@@ -141,7 +126,7 @@ TEST(Vit, GradientsAreTheSlopesOfTheLoss) {
         check(tiny.model.stages[s].params[k].name, tiny.params[s][k], r.param_grads[s][k]);
       }
     }
-    check("images", tiny.images, r.input_grads[0]);
+    check("images", tiny.images, r.batch_grads[0]);
   }
 }
 
@@ -169,7 +154,9 @@ TEST(Vit, CuttingAtStageBoundariesChangesNoGradient) {
   const Result cut = RunStages(tiny.model, tiny.params, tiny.images, tiny.labels, {});
   // All stages as one.
   StageDef whole = tiny.model.stages.back();
-  whole.inputs = tiny.model.stages.front().inputs;
+  whole.inputs.clear();
+  whole.sources.clear();
+  whole.batch = {0, 1};
   whole.params.clear();
   Tensors params;
   for (size_t i = 0; i < tiny.params.size(); ++i) {
@@ -178,17 +165,17 @@ TEST(Vit, CuttingAtStageBoundariesChangesNoGradient) {
     params.insert(params.end(), tiny.params[i].begin(), tiny.params[i].end());
   }
   whole.forward = [&tiny](const Tensors& inputs, const Tensors& params) {
-    Tensors x{inputs[0]};
+    Tensors x;
     auto next = params.begin();
     for (const StageDef& s : tiny.model.stages) {
-      if (s.takes_labels) x.push_back(inputs[1]);
+      for (int b : s.batch) x.push_back(inputs[b]);
       const auto end = next + static_cast<std::ptrdiff_t>(s.params.size());
       x = s.forward(x, Tensors(next, end));
       next = end;
     }
     return x;
   };
-  auto tape = StageForward(whole, {tiny.images, tiny.labels}, params, {});
+  auto tape = StageForward(whole, {tiny.images, tiny.labels}, params, {.batch_needs_grad = true});
   ASSERT_TRUE(tape.ok()) << tape.status();
   auto grads = StageBackward(*std::move(tape), {}, 1.0);
   ASSERT_TRUE(grads.ok()) << grads.status();
@@ -196,7 +183,7 @@ TEST(Vit, CuttingAtStageBoundariesChangesNoGradient) {
   for (const Tensors& stage : cut.param_grads) {
     for (const at::Tensor& g : stage) EXPECT_TRUE(g.equal(grads->params[k++]));
   }
-  EXPECT_TRUE(cut.input_grads[0].equal(grads->inputs[0]));
+  EXPECT_TRUE(cut.batch_grads[0].equal(grads->inputs[0]));
 }
 
 TEST(Vit, MistakesBecomeAStatusThatNamesTheStage) {

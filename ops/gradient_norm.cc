@@ -16,6 +16,7 @@
 #include "graph/base/loss_scale.h"
 #include "graph/base/status.h"
 #include "graph/ir/loss_scale_attrs.h"
+#include "ops/bucket_runs.h"
 #include "ops/exact_norm.h"
 #include "ops/kernel_registry.h"
 #include "ops/optimizer_kernels.h"
@@ -26,29 +27,34 @@ namespace {
 class GradNorm final : public Kernel {
  public:
   explicit GradNorm(const KernelArgs& a)
-      : x_(a.In<void>(0)),
-        n_(a.input(0).numel()),
+      : x_(a.In<char>(0)),
+        runs_(BucketRuns(a, a.input(0))),
         dtype_(a.input(0).dtype),
         out_(a.Out<int64_t>(0)) {}
   absl::Status Run(const StepContext&) override {
     NormPartial partial;
-    if (dtype_ == DType::kF32) {
-      partial = PartialNorm(static_cast<const float*>(x_), n_);
-    } else {
-      float wide[1024];
-      for (int64_t i = 0; i < n_; i += 1024) {
-        const int64_t count = std::min<int64_t>(1024, n_ - i);
-        Widen(dtype_, static_cast<const uint16_t*>(x_) + i, wide, count);
-        partial.Add(PartialNorm(wide, count));
-      }
+    for (const BucketRun& run : runs_) {
+      if (!run.statistic) partial.Add(Norm(x_ + run.begin * SizeOf(dtype_), run.count));
     }
     std::memcpy(out_, partial.words.data(), sizeof(partial.words));
     return absl::OkStatus();
   }
 
  private:
-  const void* const x_;
-  const int64_t n_;
+  NormPartial Norm(const void* x, int64_t n) const {
+    if (dtype_ == DType::kF32) return PartialNorm(static_cast<const float*>(x), n);
+    NormPartial partial;
+    float wide[1024];
+    for (int64_t i = 0; i < n; i += 1024) {
+      const int64_t count = std::min<int64_t>(1024, n - i);
+      Widen(dtype_, static_cast<const uint16_t*>(x) + i, wide, count);
+      partial.Add(PartialNorm(wide, count));
+    }
+    return partial;
+  }
+
+  const char* const x_;
+  const std::vector<BucketRun> runs_;
   const DType dtype_;
   int64_t* const out_;
 };

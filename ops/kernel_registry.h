@@ -35,7 +35,8 @@ class ModelRuntime;  // ops/model_runtime.h: stages, parameter tensors and tapes
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  virtual absl::Status Next(int rank, int64_t micro_batch, float* images, int64_t* labels) = 0;
+  // Fills the outputs of the step's load_batch node, in its order: images, labels, ... (models/model.h has the names).
+  virtual absl::Status Next(int rank, int64_t micro_batch, absl::Span<void* const> tensors) = 0;
 };
 
 // What the optimizer kernels need beyond the graph.

@@ -16,45 +16,19 @@
 
 #include "dist/kernels.h"
 #include "graph/base/status.h"
+#include "ops/bucket_runs.h"
 #include "ops/kernel_registry.h"
 #include "ops/optimizer_kernels.h"
 
 namespace millrace {
 namespace {
 
-struct DecayRun {
-  int64_t begin, count;
-  bool decay;
-};
-
-// The runs of the bytes that `value` covers, relative to its first element.
-std::vector<DecayRun> DecayRuns(const KernelArgs& args, const Value& value) {
-  const int64_t n = value.numel();
-  if (value.bucket < 0 || args.rank.spec == nullptr) return {{0, n, true}};
-  // Sharded values hold part r of the flat bucket, wherever they lie.
-  const bool part = value.sharding == Sharding::kSharded || value.own_shard;
-  const int64_t first = part ? args.rank.rank % args.plan.graph.group_size(value.group) * n : 0;
-  std::vector<DecayRun> runs;
-  for (const ParamSlot& slot : args.plan.graph.buckets()[value.bucket].slots) {
-    const int64_t begin = std::max<int64_t>(0, slot.offset - first);
-    const int64_t end = std::min(n, slot.offset + slot.numel - first);
-    if (begin >= end) continue;
-    const bool decay = args.rank.spec->stages[slot.stage].params[slot.param].weight_decay;
-    if (!runs.empty() && runs.back().decay == decay) {
-      runs.back().count = end - runs.back().begin;  // over the padding, which holds zeros
-    } else {
-      runs.push_back({begin, end - begin, decay});
-    }
-  }
-  return runs;
-}
-
 // What both rules read and write beside their states.
 class Update {
  public:
   // `coefficient`: the input that is it; -1: none.
   Update(const KernelArgs& args, int coefficient)
-      : runs_(DecayRuns(args, args.input(0))),
+      : runs_(BucketRuns(args, args.input(0))),
         p_(args.In<float>(0)),
         g_(args.In<char>(1)),
         grad_(args.input(1).dtype),
@@ -77,10 +51,18 @@ class Update {
     return absl::OkStatus();
   }
   float grad_scale() const { return coefficient_ != nullptr ? coefficient_[0] : 1.0f; }
-  const std::vector<DecayRun>& runs() const { return runs_; }
-  float* param(const DecayRun& run) const { return p_ + run.begin; }
-  const void* grad(const DecayRun& run) const { return g_ + run.begin * SizeOf(grad_); }
-  UpdateOptions options(const DecayRun& run) const {
+  const std::vector<BucketRun>& runs() const { return runs_; }
+  float* param(const BucketRun& run) const { return p_ + run.begin; }
+  const void* grad(const BucketRun& run) const { return g_ + run.begin * SizeOf(grad_); }
+  // running -= momentum * (running - value): no part of clipping or of what else the optimizer does.
+  absl::Status MoveStatistic(const BucketRun& run) const {
+    SgdScalars s;
+    s.lr = run.momentum;
+    s.momentum = s.weight_decay = 0;
+    s.grad_scale = 1;
+    return SgdUpdate(param(run), grad(run), nullptr, run.count, s, options(run));
+  }
+  UpdateOptions options(const BucketRun& run) const {
     UpdateOptions o;
     o.grad = grad_;
     if (copy_ != nullptr) o.copy = copy_ + run.begin * SizeOf(copy_type_);
@@ -90,7 +72,7 @@ class Update {
   }
 
  private:
-  const std::vector<DecayRun> runs_;
+  const std::vector<BucketRun> runs_;
   float* const p_;
   const char* const g_;
   const DType grad_;
@@ -122,7 +104,11 @@ class AdamKernel final : public Kernel {
     s.lr = step.lr;
     s.step = step.update - delay_;
     s.grad_scale = update_.grad_scale();
-    for (const DecayRun& run : update_.runs()) {
+    for (const BucketRun& run : update_.runs()) {
+      if (run.statistic) {
+        RETURN_IF_ERROR(update_.MoveStatistic(run));
+        continue;
+      }
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
       RETURN_IF_ERROR(AdamUpdate(update_.param(run), update_.grad(run), m_ + run.begin,
                                  v_ + run.begin, run.count, s, update_.options(run)));
@@ -154,7 +140,11 @@ class SgdKernel final : public Kernel {
     SgdScalars s = scalars_;
     s.lr = step.lr;
     s.grad_scale = update_.grad_scale();
-    for (const DecayRun& run : update_.runs()) {
+    for (const BucketRun& run : update_.runs()) {
+      if (run.statistic) {
+        RETURN_IF_ERROR(update_.MoveStatistic(run));
+        continue;
+      }
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
       RETURN_IF_ERROR(SgdUpdate(update_.param(run), update_.grad(run),
                                 buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s,

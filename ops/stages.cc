@@ -28,7 +28,7 @@ namespace {
 struct StagePorts {
   int stage = 0;
   int64_t micro_batch = 0;
-  std::vector<const Value*> inputs;  // boundary tensors, then labels on the last stage
+  std::vector<const Value*> inputs;  // outputs of other stages, then tensors of the batch
   std::vector<void*> input_data;
   std::vector<void*> params;               // one address per parameter of the stage
   std::vector<const Value*> grad_outputs;  // backward only
@@ -79,7 +79,7 @@ absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
   p.stage = static_cast<int>(IntAttr(a.node(), "stage", 0));
   p.micro_batch = IntAttr(a.node(), "micro_batch", 0);
   const StageSpec& spec = a.rank.model->spec(p.stage);
-  const size_t boundary = spec.inputs.size() + (a.rank.model->is_last(p.stage) ? 1 : 0);
+  const size_t boundary = spec.inputs.size() + spec.batch.size();
   p.params.resize(spec.params.size());
   for (int i = 0; i < a.inputs(); ++i) {
     const Value& v = a.input(i);
@@ -187,8 +187,7 @@ class Forward final : public StageKernel {
     memory.outputs = ports_.outputs;
     ReplayScope replay(plan, memory);
     absl::StatusOr<StageTape> tape =
-        StageForward(model_.stage(ports_.stage), inputs_, params,
-                     {.train = train_, .input_needs_grad = spec().input_needs_grad});
+        StageForward(model_.stage(ports_.stage), inputs_, params, {.train = train_});
     RETURN_IF_ERROR(tape);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
       PutAt(tape->outputs[i], ports_.outputs[i], spec().outputs[i]);
@@ -205,8 +204,12 @@ class Forward final : public StageKernel {
 class Backward final : public StageKernel {
  public:
   // may_overflow: the step has a loss scale, so it asks which gradient was first.
-  Backward(ModelRuntime* model, StagePorts ports, double scale, bool may_overflow)
-      : StageKernel(model, std::move(ports)), scale_(scale), may_overflow_(may_overflow) {
+  Backward(ModelRuntime* model, StagePorts ports, double scale, double statistic_scale,
+           bool may_overflow)
+      : StageKernel(model, std::move(ports)),
+        scale_(scale),
+        statistic_scale_(statistic_scale),
+        may_overflow_(may_overflow) {
     for (size_t i = 0; i < ports_.grad_outputs.size(); ++i) {
       grad_outputs_.push_back(AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i]));
     }
@@ -237,7 +240,9 @@ class Backward final : public StageKernel {
       PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i]);
     }
     for (size_t i = 0; i < ports_.param_grads.size(); ++i) {
-      PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(spec().params[i]));
+      const ParamSpec& p = spec().params[i];
+      if (p.statistic) gradients->params[i].mul_(statistic_scale_);
+      PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(p));
     }
     *gradients = StageGradients();
     for (const auto& [begin, bytes] : ports_.gaps) std::memset(begin, 0, bytes);
@@ -250,7 +255,7 @@ class Backward final : public StageKernel {
     return absl::OkStatus();
   }
 
-  const double scale_;
+  const double scale_, statistic_scale_;
   const bool may_overflow_;
   Tensors grad_outputs_;
 };
@@ -268,9 +273,9 @@ REGISTER_KERNEL(recompute, [](const KernelArgs& a) -> absl::StatusOr<std::unique
 });
 REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
   ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));
-  return std::make_unique<Backward>(a.rank.model, std::move(ports),
-                                    FloatAttr(a.node(), "scale", 1.0),
-                                    a.plan.graph.FindNode("update_loss_scale") >= 0);
+  return std::make_unique<Backward>(
+      a.rank.model, std::move(ports), FloatAttr(a.node(), "scale", 1.0),
+      FloatAttr(a.node(), "statistic_scale", 1.0), a.plan.graph.FindNode("update_loss_scale") >= 0);
 });
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
-#include "models/stage_run.h"
+#include "models/model_run.h"
 #include "ops/exact_norm.h"
 
 namespace millrace {
@@ -131,28 +131,14 @@ absl::StatusOr<std::vector<Tensors>> GoldenParams(const GoldenCase& c, const Mod
 
 absl::StatusOr<GoldenRun> RunStages(const ModelDef& model, const std::vector<Tensors>& params,
                                     const GoldenRunArgs& args) {
-  GoldenRun run;
-  std::vector<StageTape> tapes;
-  Tensors x{args.images};
-  for (size_t i = 0; i < model.stages.size(); ++i) {
-    const StageDef& stage = model.stages[i];
-    if (stage.takes_labels) x.push_back(args.labels);
-    const StageOptions options{.train = true, .input_needs_grad = i > 0 || args.image_grad};
-    ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, x, params[i], options));
-    x = tape.outputs;
-    run.outputs.push_back(x);
-    tapes.push_back(std::move(tape));
-  }
-  run.param_grads.resize(tapes.size());
-  Tensors grads = args.grad_outputs;
-  for (size_t i = tapes.size(); i-- > 0;) {
-    ASSIGN_OR_RETURN(StageGradients g, StageBackward(std::move(tapes[i]), grads, /*scale=*/1));
-    run.param_grads[i] = std::move(g.params);
-    grads = std::move(g.inputs);
-    grads.resize(model.stages[i].inputs.size());  // without the labels
-  }
-  run.image_grad = grads.at(0);
-  return run;
+  ASSIGN_OR_RETURN(ModelRun run, RunModel(model, params, args.batch,
+                                          {.train = true, .batch_needs_grad = args.batch_grads}));
+  GoldenRun result;
+  result.outputs = run.outputs;
+  ASSIGN_OR_RETURN(ModelGradients g, BackwardModel(model, std::move(run), args.grad_outputs));
+  result.param_grads = std::move(g.params);
+  result.batch_grads = std::move(g.batch);
+  return result;
 }
 
 absl::Status PutParamGradients(const GoldenCase& c, const ModelDef& model, const GoldenRun& run,

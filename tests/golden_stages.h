@@ -27,13 +27,13 @@ absl::StatusOr<std::vector<Tensors>> GoldenParams(const GoldenCase& c, const Mod
 struct GoldenRun {
   std::vector<Tensors> outputs;      // by stage
   std::vector<Tensors> param_grads;  // by stage; undefined where the loss does not reach
-  at::Tensor image_grad;             // undefined unless asked for
+  Tensors batch_grads;               // undefined unless asked for
 };
 
 struct GoldenRunArgs {
-  at::Tensor images, labels;
+  Tensors batch;         // as ModelDef::batch
   Tensors grad_outputs;  // of the last stage, one per output, undefined where there is no probe
-  bool image_grad = false;
+  bool batch_grads = false;
 };
 
 absl::StatusOr<GoldenRun> RunStages(const ModelDef& model, const std::vector<Tensors>& params,

@@ -33,7 +33,7 @@ absl::StatusOr<ModelDef> BuildGoldenVit(const GoldenCase& c) {
   attrs["qkv_bias"] = cfg.Get("qkv_bias", true);
   attrs["layer_norm_eps"] = cfg.Get("layer_norm_eps", 1e-12);
   RETURN_IF_ERROR(cfg.AllWereRead());
-  return BuildModel("vit", attrs, c.args.at("batch").get<int64_t>());
+  return BuildModel("vit", attrs, {.micro_batch = c.args.at("batch").get<int64_t>()});
 }
 
 // Gradients of the head's outputs (loss, logits): the probes, as loss = sum(probe.k * output.k).
@@ -59,21 +59,22 @@ absl::StatusOr<GoldenOutputs> Vit(const GoldenCase& c) {
   ASSIGN_OR_RETURN(const ModelDef model, BuildGoldenVit(c));
   ASSIGN_OR_RETURN(const std::vector<Tensors> params, GoldenParams(c, model));
   GoldenRunArgs run_args;
-  ASSIGN_OR_RETURN(run_args.images, GoldenTensor(c, "input.image"));
+  ASSIGN_OR_RETURN(at::Tensor images, GoldenTensor(c, "input.image"));
+  at::Tensor classes =
+      at::zeros(model.batch[1].shape, at::kLong);  // the head computes a loss anyway
   if (labels) {
-    ASSIGN_OR_RETURN(run_args.labels, GoldenTensor(c, "input.labels"));
-  } else {
-    run_args.labels = at::zeros(model.labels.shape, at::kLong);  // the head computes a loss anyway
+    ASSIGN_OR_RETURN(classes, GoldenTensor(c, "input.labels"));
   }
+  run_args.batch = {std::move(images), std::move(classes)};
   ASSIGN_OR_RETURN(run_args.grad_outputs, Probes(c));
-  run_args.image_grad = c.Asks("grad_input.image");
+  run_args.batch_grads = c.Asks("grad_input.image");
   ASSIGN_OR_RETURN(const GoldenRun run, RunStages(model, params, run_args));
 
   GoldenOutputs outputs;
   if (labels) PutTensor(outputs, "output.ce_loss", run.outputs.back().at(0));
   PutTensor(outputs, "output.logits", run.outputs.back().at(1));
   PutTensor(outputs, "output.hidden_last", run.outputs.at(run.outputs.size() - 2).at(0));
-  if (run.image_grad.defined()) PutTensor(outputs, "grad_input.image", run.image_grad);
+  if (run_args.batch_grads) PutTensor(outputs, "grad_input.image", run.batch_grads[0]);
   RETURN_IF_ERROR(PutParamGradients(c, model, run, outputs));
   return outputs;
 }

@@ -258,19 +258,20 @@ constexpr char kCoefficientDoc[] =
 constexpr char kCopyDoc[] = "bf16 or f16: the new parameters, rounded to nearest";
 constexpr char kBucketDoc[] = "flat bucket that is updated; -1 when the parameter is no bucket";
 
-REGISTER_OP_CONTRACT(load_batch,
-                     OpContract("load_batch",
-                                "Puts the rank's next micro-batch into images and labels.")
-                         .Out("images", "[batch, channels, height, width]")
-                         .Out("labels", "[batch] i64")
-                         .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
+REGISTER_OP_CONTRACT(
+    load_batch,
+    OpContract("load_batch", "Puts the rank's next micro-batch where the step reads it.")
+        .OutVariadic("tensors",
+                     "images [batch, channels, height, width], then what the model "
+                     "names: labels [batch] i64, masks, boxes, ...")
+        .Attr("micro_batch", int64_t{0}, kMicroBatchDoc));
 
 REGISTER_OP_CONTRACT(
     forward,
     OpContract("forward", "Runs one stage of the model and keeps what its backward needs.")
         .InVariadic(
             "inputs",
-            "the stage's inputs, the labels on the last stage, then the parameter values of every "
+            "the stage's inputs, what it reads of the batch, then the parameter values of every "
             "bucket that the stage touches, whole or gathered")
         .OutVariadic("outputs",
                      "the stage's outputs, the saved block, the workspace if there is one")
@@ -295,17 +296,20 @@ REGISTER_OP_CONTRACT(
     OpContract("backward", "Gradients of one stage, from what its forward (or recompute) saved.")
         .InVariadic(
             "inputs",
-            "the stage's inputs, the labels on the last stage, the saved block, the "
+            "the stage's inputs, what it reads of the batch, the saved block, the "
             "gradients of its outputs (on the last stage instead the loss scale, where there "
             "is one), then the parameter values as for forward")
         .OutVariadic("outputs",
-                     "gradients of the inputs (absent on stage 0), one gradient slice for each "
+                     "gradients of the inputs, one gradient slice for each "
                      "bucket that the "
                      "stage touches, the workspace if there is one")
         .Attr("stage", int64_t{0}, kStageDoc, true)
         .Attr("micro_batch", int64_t{0}, kMicroBatchDoc)
         .Attr("scale", 1.0,
-              "last stage: factor of the loss's gradient, 1 / (ranks x micro-batches)"));
+              "last stage: factor of the loss's gradient, 1 / (ranks x micro-batches)")
+        .Attr("statistic_scale", 1.0,
+              "stage with running statistics: factor of their gradients, 1 / (ranks x "
+              "micro-batches)"));
 
 REGISTER_OP_CONTRACT(accumulate, OpContract("accumulate", "total += addend")
                                      .In("total", "what the micro-batches before gave")

@@ -2,9 +2,9 @@
 // FLOPs, and where every byte that a stage allocates will lie. models/probe.h fills it by running
 // each stage on the meta device; tests and hand-made specs fill it directly.
 //
-// A model is a chain of stages. Stage i reads the outputs of stage i-1 (stage 0 reads the batch's
-// images), the last stage also reads the batch's labels and its output 0 is the mean loss of the
-// micro-batch. All shapes are those of ONE micro-batch on ONE rank; all sizes are bytes.
+// A model is a list of stages. A stage reads outputs of earlier stages (of the one before, unless `sources`
+// says otherwise; each output has one reader at most) and tensors of the batch: the first the images,
+// the last the labels. Output 0 of the last stage is the mean loss of the micro-batch. All shapes are those of ONE micro-batch on ONE rank; all sizes are bytes.
 #ifndef MILLRACE_GRAPH_IR_MODEL_SPEC_H_
 #define MILLRACE_GRAPH_IR_MODEL_SPEC_H_
 
@@ -19,10 +19,13 @@ namespace millrace {
 // How a parameter gets its first value; a pure function of (seed, parameter name, element index),
 // so that any shard on any rank can be filled without the rest.
 struct InitSpec {
-  enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform };
+  enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform, kGeometric };
   Kind kind = Kind::kZeros;
   double scale = 0;  // standard deviation (normals; truncated at 2 sigma), half width (uniform),
-                     // value (constant)
+                     // value (constant); geometric: rows of the last axis fall from 1 towards exp(-scale), evenly in
+                     // the logarithm, the same on all of it
+  double offset = 0;  // uniform: the middle
+  double jitter = 0;  // geometric: standard deviation of noise in the logarithm
 };
 
 struct ParamSpec {
@@ -31,6 +34,12 @@ struct ParamSpec {
   DType dtype = DType::kF32;
   InitSpec init;
   bool weight_decay = true;  // false for biases and norms where the model asks for that
+  // A running statistic, as of batch norm: what backward gives as its gradient is (running - this micro-batch's
+  // value), and every update, whatever the optimizer, is running -= momentum * gradient. So it is the mean over ranks
+  // and micro-batches, moves once per step, and is sharded, saved and gathered like any parameter. No part of
+  // parameter counts, clipping, weight decay or loss scale.
+  bool statistic = false;
+  double momentum = 0;
   int64_t numel() const {
     int64_t n = 1;
     for (int64_t d : shape) n *= d;
@@ -71,11 +80,19 @@ struct AllocationPlan {
   int64_t workspace_bytes = 0;  // size of the kWorkspace region; multiple of 64
 };
 
+// An output of an earlier stage.
+struct StageSource {
+  int stage = 0;
+  int output = 0;
+};
+
 struct StageSpec {
   std::string name;       // "embeddings", "layers.3", "head"
   std::string class_key;  // stages of equal key are identical but for parameter names
   std::vector<ParamSpec> params;
-  std::vector<TensorSpec> inputs;  // without the batch's labels
+  std::vector<TensorSpec> inputs;    // outputs of earlier stages
+  std::vector<StageSource> sources;  // one per input
+  std::vector<int> batch;            // of the batch's tensors, those read after `inputs`
   std::vector<TensorSpec>
       outputs;              // of the last stage: loss first, then what evaluation reads (logits)
   int64_t saved_bytes = 0;  // size of the kSaved region; multiple of 64
@@ -90,18 +107,20 @@ struct StageSpec {
   int64_t forward_operators =
       0;  // library calls that one run of the stage makes, each at a fixed cost
   int64_t backward_operators = 0;
-  bool input_needs_grad = true;  // false for the first stage
-  int64_t parameter_count() const {
+  int64_t parameter_count() const { return Count(/*statistics=*/false); }
+  int64_t element_count() const { return parameter_count() + Count(/*statistics=*/true); }
+
+ private:
+  int64_t Count(bool statistics) const {
     int64_t n = 0;
-    for (const ParamSpec& p : params) n += p.numel();
+    for (const ParamSpec& p : params) n += p.statistic == statistics ? p.numel() : 0;
     return n;
   }
 };
 
 struct ModelSpec {
   std::string name;
-  TensorSpec images;  // [micro_batch, channels, height, width] f32
-  TensorSpec labels;  // [micro_batch] i64
+  std::vector<TensorSpec> batch;  // what one micro-batch brings: images, labels, ...
   std::vector<StageSpec> stages;
   int64_t parameter_count() const {
     int64_t n = 0;

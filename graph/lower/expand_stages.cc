@@ -1,5 +1,8 @@
 #include "graph/lower/expand_stages.h"
 
+#include <set>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
 #include "graph/lower/rewriter.h"
@@ -17,7 +20,7 @@ class Expander {
     RETURN_IF_ERROR(CheckSpec());
     r_.SetGroup(options_.group, options_.world_size);
     for (const StageSpec& stage : spec_.stages) {
-      const int64_t n = stage.parameter_count();
+      const int64_t n = stage.element_count();
       params_.push_back(n == 0 ? -1
                                : r_.AddValueWithBuffer({.name = absl::StrCat("param/", stage.name),
                                                         .dtype = stage.params[0].dtype,
@@ -36,20 +39,45 @@ class Expander {
 
  private:
   bool evaluate() const { return options_.kind == StepKind::kEvaluate; }
+  // What makes a sum over ranks and micro-batches their mean.
+  double mean_factor() const {
+    return 1.0 / (double{1} * options_.world_size * options_.accumulation);
+  }
   int stages() const { return static_cast<int>(spec_.stages.size()); }
 
   absl::Status CheckSpec() const {
+    std::set<std::pair<int, int>> read;
     if (spec_.stages.empty()) return absl::InvalidArgumentError("the model has no stages");
     for (int s = 0; s < stages(); ++s) {
       const StageSpec& stage = spec_.stages[s];
-      const size_t want = s == 0 ? 1 : spec_.stages[s - 1].outputs.size();
-      if (stage.inputs.size() != want) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "stage '", stage.name, "' has ", stage.inputs.size(), " inputs, expected ", want,
-            ": what ", s == 0 ? "the batch" : spec_.stages[s - 1].name, " gives"));
+      if (stage.inputs.size() != stage.sources.size()) {
+        return absl::InvalidArgumentError(absl::StrCat("stage '", stage.name, "' has ",
+                                                       stage.inputs.size(), " inputs and ",
+                                                       stage.sources.size(), " sources of them"));
+      }
+      for (const StageSource& from : stage.sources) {
+        const bool exists = from.stage >= 0 && from.stage < s && from.output >= 0 &&
+                            from.output < static_cast<int>(spec_.stages[from.stage].outputs.size());
+        if (!exists || !read.insert({from.stage, from.output}).second) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "stage '", stage.name, "' reads output ", from.output, " of stage ", from.stage,
+              ", which ", exists ? "another input reads already" : "does not come before it"));
+        }
+      }
+      for (int b : stage.batch) {
+        if (b >= 0 && b < static_cast<int>(spec_.batch.size())) continue;
+        return absl::InvalidArgumentError(absl::StrCat("stage '", stage.name, "' reads tensor ", b,
+                                                       " of a batch of ", spec_.batch.size()));
       }
       if (stage.outputs.empty()) {
         return absl::InvalidArgumentError(absl::StrCat("stage '", stage.name, "' has no outputs"));
+      }
+    }
+    for (int s = 0; s + 1 < stages(); ++s) {
+      for (int i = 0; i < static_cast<int>(spec_.stages[s].outputs.size()); ++i) {
+        if (read.count({s, i}) > 0) continue;
+        return absl::InvalidArgumentError(
+            absl::StrCat("no stage reads output ", i, " of stage '", spec_.stages[s].name, "'"));
       }
     }
     return absl::OkStatus();
@@ -59,18 +87,20 @@ class Expander {
     Node load{.name = absl::StrCat("load_batch/", m), .op = "load_batch"};
     load.attrs["micro_batch"] = int64_t{m};
     if (last_ >= 0) load.control = {last_};
-    const ValueId images = Tensor(absl::StrCat("images/", m), spec_.images, BufferKind::kInput);
-    labels_ = Tensor(absl::StrCat("labels/", m), spec_.labels, BufferKind::kInput);
-    load.outputs = {images, labels_};
-    load.memory_bytes = spec_.images.bytes() + spec_.labels.bytes();
+    batch_.clear();
+    for (const TensorSpec& tensor : spec_.batch) {
+      batch_.push_back(Tensor(absl::StrCat(tensor.name, "/", m), tensor, BufferKind::kInput));
+      load.memory_bytes += tensor.bytes();
+    }
+    load.outputs = batch_;
     r_.Append(std::move(load));
 
-    inputs_.assign(stages() + 1, {});
+    outputs_.assign(stages(), {});
     saved_.assign(stages(), -1);
-    inputs_[0] = {images};
     for (int s = 0; s < stages(); ++s) Forward(s, m);
     if (evaluate()) return;
-    gradients_.assign(stages() + 1, {});
+    gradients_.assign(stages(), {});
+    for (int s = 0; s < stages(); ++s) gradients_[s].assign(spec_.stages[s].outputs.size(), -1);
     for (int s = stages() - 1; s >= 0; --s) last_ = Backward(s, m);
   }
 
@@ -78,8 +108,10 @@ class Expander {
     Node node{.name = absl::StrCat(op, "/", spec_.stages[s].name, "/", m), .op = std::string(op)};
     node.attrs["stage"] = int64_t{s};
     node.attrs["micro_batch"] = int64_t{m};
-    node.inputs = inputs_[s];
-    if (s == stages() - 1) node.inputs.push_back(labels_);
+    for (const StageSource& from : spec_.stages[s].sources) {
+      node.inputs.push_back(outputs_[from.stage][from.output]);
+    }
+    for (int b : spec_.stages[s].batch) node.inputs.push_back(batch_[b]);
     return node;
   }
 
@@ -89,7 +121,7 @@ class Expander {
     if (params_[s] >= 0) node.inputs.push_back(params_[s]);
     for (size_t i = 0; i < stage.outputs.size(); ++i) {
       node.outputs.push_back(Output(s, i, m));
-      inputs_[s + 1].push_back(node.outputs.back());
+      outputs_[s].push_back(node.outputs.back());
     }
     if (evaluate()) {
       node.attrs["evaluate"] = int64_t{1};
@@ -114,24 +146,28 @@ class Expander {
     const StageSpec& stage = spec_.stages[s];
     Node node = StageNode("backward", s, m);
     if (saved_[s] >= 0) node.inputs.push_back(saved_[s]);
-    for (ValueId v : gradients_[s + 1]) node.inputs.push_back(v);
+    for (ValueId v : gradients_[s]) {
+      if (v >= 0) node.inputs.push_back(v);
+    }
     if (s == stages() - 1 && loss_scale_ >= 0) node.inputs.push_back(loss_scale_);
     if (params_[s] >= 0) node.inputs.push_back(params_[s]);
     if (s == stages() - 1) {
-      node.attrs["scale"] = 1.0 / (double{1} * options_.world_size * options_.accumulation);
+      node.attrs["scale"] = mean_factor();
     }
-    if (s > 0 && stage.input_needs_grad) {
-      for (size_t i = 0; i < stage.inputs.size(); ++i) {
-        gradients_[s].push_back(Tensor(Boundary("dact", s - 1, i, m),
-                                       spec_.stages[s - 1].outputs[i], BufferKind::kActivation));
-        node.outputs.push_back(gradients_[s].back());
-      }
+    for (const ParamSpec& p : stage.params) {
+      if (p.statistic) node.attrs["statistic_scale"] = mean_factor();
+    }
+    for (const StageSource& from : stage.sources) {
+      ValueId& gradient = gradients_[from.stage][from.output];
+      gradient = Tensor(Boundary("dact", from.stage, from.output, m),
+                        spec_.stages[from.stage].outputs[from.output], BufferKind::kActivation);
+      node.outputs.push_back(gradient);
     }
     if (params_[s] >= 0) {
       node.outputs.push_back(
           r_.AddValueWithBuffer({.name = absl::StrCat("grad/", stage.name, "/", m),
                                  .dtype = stage.params[0].dtype,
-                                 .shape = {stage.parameter_count()}},
+                                 .shape = {stage.element_count()}},
                                 BufferKind::kGradient));
     }
     AddWorkspace(stage.backward, &node);
@@ -174,10 +210,12 @@ class Expander {
   const ModelSpec& spec_;
   const LowerOptions& options_;
   Rewriter r_;
-  std::vector<ValueId> params_;                           // per stage, -1: none
-  std::vector<std::vector<ValueId>> inputs_, gradients_;  // per stage: its inputs, theirs
-  std::vector<ValueId> saved_;                            // per stage, -1: none
-  ValueId labels_ = -1, loss_scale_ = -1;
+  std::vector<ValueId> params_;  // per stage, -1: none
+  std::vector<std::vector<ValueId>> outputs_,
+      gradients_;               // per stage: its outputs, their gradients
+  std::vector<ValueId> saved_;  // per stage, -1: none
+  std::vector<ValueId> batch_;
+  ValueId loss_scale_ = -1;
   NodeId last_ = -1;  // the last backward of the micro-batch before
 };
 

@@ -12,8 +12,12 @@
 // backward of the one before ("load_batch/1() ... after backward/a/0"): interleaving them would hold the
 // saved blocks of both and hide nothing, since all compute of a rank is one lane.
 //
+// A stage may read outputs of any earlier stage (a skip connection); each output has one reader, whose backward gives
+// its gradient. The batch's tensors go to the stages that ask for them.
+//
 // The last stage's backward has the attribute scale = 1 / (ranks x micro-batches), so that summing over
-// ranks and micro-batches gives the mean. An evaluation step has the forward nodes only, marked evaluate = 1,
+// ranks and micro-batches gives the mean; that of a stage with running statistics has it as statistic_scale, since
+// their gradients do not come from the loss. An evaluation step has the forward nodes only, marked evaluate = 1,
 // and nothing saved.
 #ifndef MILLRACE_GRAPH_LOWER_EXPAND_STAGES_H_
 #define MILLRACE_GRAPH_LOWER_EXPAND_STAGES_H_

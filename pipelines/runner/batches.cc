@@ -167,7 +167,9 @@ absl::StatusOr<std::unique_ptr<EvalBatches>> EvalBatches::Create(
   return batches;
 }
 
-absl::Status EvalBatches::Next(int rank, int64_t, float* images, int64_t* labels) {
+absl::Status EvalBatches::Next(int rank, int64_t, absl::Span<void* const> tensors) {
+  auto* const images = static_cast<float*>(tensors[0]);
+  auto* const labels = static_cast<int64_t*>(tensors[1]);
   const int64_t batch = passes_[rank].batch();
   ASSIGN_OR_RETURN(const int64_t n, passes_[rank].Next(images, labels));
   labels_[rank].assign(labels, labels + n);

@@ -39,8 +39,9 @@ std::string FindFile(const std::string& path, const std::vector<std::string>& fo
 class TrainBatches final : public BatchSource {
  public:
   explicit TrainBatches(std::unique_ptr<Loader> loader) : loader_(std::move(loader)) {}
-  absl::Status Next(int rank, int64_t micro_batch, float* images, int64_t* labels) override {
-    return loader_->Next(rank, static_cast<int>(micro_batch), images, labels);
+  absl::Status Next(int rank, int64_t micro_batch, absl::Span<void* const> tensors) override {
+    return loader_->Next(rank, static_cast<int>(micro_batch), static_cast<float*>(tensors[0]),
+                         static_cast<int64_t*>(tensors[1]));
   }
   Loader& loader() { return *loader_; }
 
@@ -55,7 +56,7 @@ class EvalBatches final : public BatchSource {
   static absl::StatusOr<std::unique_ptr<EvalBatches>> Create(std::shared_ptr<const Dataset> dataset,
                                                              const AugmentOptions& augment,
                                                              int64_t batch, int ranks);
-  absl::Status Next(int rank, int64_t micro_batch, float* images, int64_t* labels) override;
+  absl::Status Next(int rank, int64_t micro_batch, absl::Span<void* const> tensors) override;
   void Restart();
   int64_t steps() const { return steps_; }
   // Labels of the samples in the batch that `rank` got last, without the padding.

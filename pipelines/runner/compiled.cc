@@ -239,14 +239,15 @@ Attrs AllArgs(const Pipeline& p) {
 absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
   const Attrs args = AllArgs(p);
-  absl::StatusOr<ModelDef> model = BuildModel(p.model().name(), args, p.train().micro_batch());
+  absl::StatusOr<ModelDef> model =
+      BuildModel(p.model().name(), args, {.micro_batch = p.train().micro_batch()});
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
   SetDType(ModelDType(p), &c.model);
   ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
   const StageSpec& head = c.spec.stages.back();
   c.image_needs =
-      NeedsOf(c.spec.images, head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+      NeedsOf(c.spec.batch[0], head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
 
   LowerOptions options = FromPipeline(p);
   const PlanOptions plan_options = {.name = p.name(),
@@ -273,7 +274,8 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
   if (!compile.evaluation) return absl::OkStatus();
 
   c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
-  ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args, c.eval_batch));
+  ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args,
+                                            {.micro_batch = c.eval_batch, .evaluate = true}));
   SetDType(ModelDType(p), &c.eval_model);
   ASSIGN_OR_RETURN(c.eval_spec, Probe(c.eval_model, {.threads = p.runtime().threads_per_rank()}));
   options.kind = StepKind::kEvaluate;
@@ -336,7 +338,8 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
 }
 
 absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch) {
-  ASSIGN_OR_RETURN(ModelDef model, BuildModel(pipeline.model().name(), AllArgs(pipeline), batch));
+  ASSIGN_OR_RETURN(ModelDef model,
+                   BuildModel(pipeline.model().name(), AllArgs(pipeline), {.micro_batch = batch}));
   SetDType(ModelDType(pipeline), &model);
   return Probe(model, {.threads = pipeline.runtime().threads_per_rank()});
 }

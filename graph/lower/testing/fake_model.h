@@ -24,14 +24,16 @@ struct FakeModelOptions {
   int64_t workspace_bytes = 0;  // of forward; backward has twice as much
   int64_t flops = 1000000;      // of forward; backward has twice as many
   int64_t memory_bytes = 10000;
+  // The first stage has a second output, which the last stage reads, and every stage's last parameter is a running
+  // statistic.
+  bool skip_and_statistics = false;
 };
 
 // Stages are named a, b, c, ..., then s26, s27, ...
 inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
   ModelSpec spec;
   spec.name = "fake";
-  spec.images = {"images", DType::kF32, {o.batch, 1, 4, 4}};
-  spec.labels = {"labels", DType::kI64, {o.batch}};
+  spec.batch = {{"images", DType::kF32, {o.batch, 1, 4, 4}}, {"labels", DType::kI64, {o.batch}}};
   for (int s = 0; s < o.stages; ++s) {
     StageSpec stage;
     stage.name = s < 26 ? std::string(1, static_cast<char>('a' + s)) : "s" + std::to_string(s);
@@ -39,7 +41,12 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     for (size_t i = 0; i < o.params.size(); ++i) {
       stage.params.push_back({stage.name + ".p" + std::to_string(i), o.params[i], o.dtype});
     }
-    stage.inputs = {s == 0 ? spec.images : spec.stages.back().outputs[0]};
+    if (s == 0) stage.batch.push_back(0);
+    if (s == o.stages - 1) stage.batch.push_back(1);
+    if (s > 0) {
+      stage.inputs = {spec.stages.back().outputs[0]};
+      stage.sources = {{s - 1, 0}};
+    }
     if (s == o.stages - 1) {
       stage.outputs = {{"loss", DType::kF32, {}}, {"logits", DType::kF32, {o.batch, 10}}};
     } else {
@@ -53,8 +60,13 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     stage.backward_flops = 2 * o.flops;
     stage.forward_bytes = o.memory_bytes;
     stage.backward_bytes = 2 * o.memory_bytes;
-    stage.input_needs_grad = s > 0;
+    if (o.skip_and_statistics && !stage.params.empty()) stage.params.back().statistic = true;
     spec.stages.push_back(stage);
+  }
+  if (o.skip_and_statistics) {
+    spec.stages[0].outputs.push_back({"skip", o.dtype, {o.batch, o.width / 2}});
+    spec.stages.back().inputs.push_back(spec.stages[0].outputs[1]);
+    spec.stages.back().sources.push_back({0, 1});
   }
   return spec;
 }
