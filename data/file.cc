@@ -82,6 +82,29 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view text
       path, absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
 }
 
+absl::Status WriteFile(const std::string& path, absl::Span<const uint8_t> bytes) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return ErrnoError(path, "create");
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const absl::Status status = ErrnoError(path, "write");
+      close(fd);
+      return status;
+    }
+    done += static_cast<size_t>(n);
+  }
+  if (close(fd) != 0) return ErrnoError(path, "close");
+  return absl::OkStatus();
+}
+
+absl::Status RemoveFile(const std::string& path) {
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoError(path, "remove");
+  return absl::OkStatus();
+}
+
 absl::Status MakeDirectories(const std::string& path) {
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);

@@ -26,6 +26,13 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 absl::Status WriteFileAtomically(const std::string& path, absl::Span<const uint8_t> bytes);
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view text);
 
+// Writes a file in place, not synced: one of very many, none of which counts before another file,
+// written atomically behind them all, says so.
+absl::Status WriteFile(const std::string& path, absl::Span<const uint8_t> bytes);
+
+// Removes a file; none there is fine.
+absl::Status RemoveFile(const std::string& path);
+
 // Makes a directory and its missing parents.
 absl::Status MakeDirectories(const std::string& path);
 

@@ -63,8 +63,17 @@ void FillParam(const ParamSpec& spec, uint64_t seed, int64_t begin, int64_t end,
       });
       break;
     case InitSpec::Kind::kUniform:
-      fill([&](int64_t i) { return scale * (2 * rng.Uniform(i) - 1); });
+      fill([&](int64_t i) { return spec.init.offset + scale * (2 * rng.Uniform(i) - 1); });
       break;
+    case InitSpec::Kind::kGeometric: {
+      const int64_t last = spec.shape.empty() ? 1 : spec.shape.back();
+      const double rows = static_cast<double>(spec.numel() / last);
+      fill([&](int64_t i) {
+        const double row = static_cast<double>(i / last);
+        return std::exp(-scale * row / rows + spec.init.jitter * rng.Normal(i));
+      });
+      break;
+    }
   }
 }
 

@@ -93,5 +93,6 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
 
 MetaThreads::MetaThreads(int threads) : outer_(meta_threads) { meta_threads = threads; }
 MetaThreads::~MetaThreads() { meta_threads = outer_; }
+int MetaThreads::Current() { return meta_threads; }
 
 }  // namespace millrace

@@ -17,6 +17,9 @@ class MetaThreads {
   MetaThreads(const MetaThreads&) = delete;
   MetaThreads& operator=(const MetaThreads&) = delete;
 
+  // The number in force on this thread, 1 where none was set. For kernels of our own that have scratch per thread.
+  static int Current();
+
  private:
   int outer_;
 };

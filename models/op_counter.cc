@@ -158,4 +158,11 @@ OpCounter::~OpCounter() {
   at::removeCallback(handle_);
 }
 
+void ReportWork(int64_t flops, int64_t bytes) {
+  if (counter == nullptr || counter->depth_ > 0) return;
+  ++counter->operators_;
+  counter->flops_ += flops;
+  counter->bytes_ += bytes;
+}
+
 }  // namespace millrace

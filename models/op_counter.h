@@ -7,6 +7,8 @@
 //
 // The backward of attention counts as twice its forward, as model FLOPs do: recomputing the scores is the
 // kernel's own affair. Works on meta tensors. Slows operators down; not for measured runs.
+//
+// A kernel that is no operator of LibTorch's says itself what it did, by ReportWork, on meta tensors too.
 #ifndef MILLRACE_MODELS_OP_COUNTER_H_
 #define MILLRACE_MODELS_OP_COUNTER_H_
 
@@ -27,11 +29,15 @@ class OpCounter {
 
  private:
   friend struct OpCounterHooks;
+  friend void ReportWork(int64_t flops, int64_t bytes);
   OpCounter* outer_;
   uint64_t handle_;
   int depth_ = 0;  // inside an operator that is already counted
   int64_t flops_ = 0, bytes_ = 0, operators_ = 0;
 };
+
+// One operator of so many FLOPs and bytes, for this thread's innermost counter; without one, nothing.
+void ReportWork(int64_t flops, int64_t bytes);
 
 }  // namespace millrace
 

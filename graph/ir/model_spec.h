@@ -19,10 +19,13 @@ namespace millrace {
 // How a parameter gets its first value; a pure function of (seed, parameter name, element index),
 // so that any shard on any rank can be filled without the rest.
 struct InitSpec {
-  enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform };
+  enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform, kGeometric };
   Kind kind = Kind::kZeros;
   double scale = 0;  // standard deviation (normals; truncated at 2 sigma), half width (uniform),
-                     // value (constant)
+                     // value (constant); geometric: rows of the last axis fall from 1 towards exp(-scale), evenly in
+                     // the logarithm, the same on all of it
+  double offset = 0;  // uniform: the middle
+  double jitter = 0;  // geometric: standard deviation of noise in the logarithm
 };
 
 struct ParamSpec {

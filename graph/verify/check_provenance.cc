@@ -168,6 +168,12 @@ void Provenance::CheckGradient(const Node& node, int k, const Gradient& g) {
                              " is scaled by ", term.factor.scale, ", expected 1/(", ranks_,
                              " ranks x ", micro_batches_, " micro-batches) = ", want));
     }
+    const auto statistic = statistic_scales_.find(key);
+    if (statistic != statistic_scales_.end() &&
+        !(std::abs(statistic->second - want) <= 1e-9 * want)) {
+      Say(node, absl::StrCat(name, ": running statistics of micro_batch ", key.second, ", stage ",
+                             key.first, " are scaled by ", statistic->second, ", expected ", want));
+    }
   }
 }
 

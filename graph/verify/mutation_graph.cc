@@ -155,15 +155,16 @@ std::string CountGradientTwice(Plan* plan, Dice* dice) {
 }
 
 std::string ChangeScale(Plan* plan, Dice* dice) {
+  const char* const attr = dice->Below(2) == 0 ? "scale" : "statistic_scale";
   const std::vector<NodeId> scaled = NodesWhere(
-      plan->graph, [](const Node& n) { return n.op == "backward" && n.attrs.count("scale") > 0; });
+      plan->graph, [&](const Node& n) { return n.op == "backward" && n.attrs.count(attr) > 0; });
   if (scaled.empty()) return "";
   const NodeId n = dice->Of(scaled);
   const double factor = dice->Below(2) == 0 ? 2.0 : 0.25;
   EditGraph(plan, [&](GraphBuilder* b) {
-    b->node(n).attrs["scale"] = FloatAttr(b->node(n), "scale", 1) * factor;
+    b->node(n).attrs[attr] = FloatAttr(b->node(n), attr, 1) * factor;
   });
-  return absl::StrCat(NodeAt(*plan, n).name, " scales by ", factor, " times too much");
+  return absl::StrCat(NodeAt(*plan, n).name, ": ", attr, " is ", factor, " times what it was");
 }
 
 std::string UpdateBeforeReduce(Plan* plan, Dice* dice) {

@@ -167,6 +167,8 @@ class Provenance {
   std::set<int64_t> delays_;     // of the updates
   int64_t ranks_ = 1, micro_batches_ = 1, last_stage_ = 0, terms_ = 0;
   bool traced_ = false, clips_ = false;
+  std::map<std::pair<int, int>, double>
+      statistic_scales_;  // of backwards that have one, by (stage, micro-batch)
   std::map<ValueId, Gradient> gradients_;
   std::map<ValueId, Factor> upstream_;
   std::set<ValueId> loss_scales_;

@@ -49,6 +49,10 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
       break;
     }
   }
+  if (is_backward && node.attrs.count("statistic_scale") > 0) {
+    statistic_scales_[{static_cast<int>(stage), static_cast<int>(Micro(node))}] =
+        FloatAttr(node, "statistic_scale", 1);
+  }
   if (node.op == "forward") forwards_[{stage, Micro(node)}] = &node;
   if (node.op == "recompute") CheckRecompute(node, stage);
   if (!is_backward) return;

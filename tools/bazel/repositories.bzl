@@ -62,7 +62,9 @@ package(default_visibility = ["//visibility:public"])
     _system_library("gmock", ["gmock"], [":gtest"]),
     _system_library("gtest", ["gtest", "pthread"]),
     _system_library("gtest_main", ["gtest_main"], [":gtest"]),
+    _system_library("jpeg", ["jpeg"]),  # libjpeg-turbo
     _system_library("json"),  # nlohmann/json.hpp, headers only
+    _system_library("png", ["png16"], [":zlib"]),
     _system_library("protobuf", ["protobuf", "pthread"]),
     _system_library("tbb", ["tbb", "pthread"]),
     _system_library("uring", [":liburing.a"]),  # small and not everywhere: into the binary

@@ -43,7 +43,10 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"dry_run", {false, false, {"run"}}},
       {"show_config", {false, false, {"run", "plan"}}},
       {"format",
-       {true, false, {"export", "data"}, {"text", "json", "dot", "chrome", "html", "cifar100"}}},
+       {true,
+        false,
+        {"export", "data"},
+        {"text", "json", "dot", "chrome", "html", "cifar100", "isic", "coco"}}},
       {"steps", {true, false, {"calibrate"}}},
       {"what_if", {true, false, {"simulate"}}},
       {"summary", {false, false, {"plan"}}},
@@ -57,7 +60,10 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"storage", {true, false, {"advise"}}},
       {"compatible", {false, false, {"advise"}}},
       {"train", {true, false, {"data"}}},
+      {"val", {true, false, {"data"}}},
       {"test", {true, false, {"data"}}},
+      {"min_side", {true, false, {"data"}}},
+      {"max_side", {true, false, {"data"}}},
       {"seed", {true, false, {"data"}}},
   };
   return *flags;
@@ -180,6 +186,8 @@ std::string Usage() {
   advise PIPELINE     which ZeRO stage, recompute, offload fit, which is fastest  --devices N --memory 80GiB
                       [--host_memory 512GiB --storage 4TB] [--compatible: by the formula alone]
   data make           --format cifar100 --out DIR [--classes N --train N --test N --seed N]
+                      --format isic --out DIR [--train N --val N --test N --min_side N --max_side N --seed N]
+                      --format coco --out DIR [--classes N --train N --val N --min_side N --max_side N --seed N]
 
   every verb          --set path.to.field=value (repeated)   --json (one JSON object as the last line of stdout)
 

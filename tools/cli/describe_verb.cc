@@ -1,6 +1,8 @@
 // describe model [NAME] | op [NAME] | pipeline PIPELINE: what there is, and what it is made of.
 #include <iomanip>
 #include <iostream>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
@@ -32,6 +34,29 @@ int Unknown(const CommandLine& line, const std::string& what, const std::string&
                 .suggestion = near.empty() ? absl::StrCat("known: ", absl::StrJoin(known, ", "))
                                            : absl::StrCat("did you mean '", near, "'")});
   return Fail(line, findings.ToStatus(), findings, 2);
+}
+
+// What the parameters of each kind of stage are: the count of a model, layer by layer.
+void PrintLayers(const ModelSpec& spec) {
+  std::map<std::string, int64_t> stages;  // by class
+  for (const StageSpec& s : spec.stages) ++stages[s.class_key];
+  std::set<std::string> seen;
+  std::cerr << "\nparameters by layer\n";
+  for (const StageSpec& s : spec.stages) {
+    if (s.params.empty() || !seen.insert(s.class_key).second) continue;
+    std::cerr << "  " << s.name;
+    const int64_t times = stages[s.class_key];
+    if (times > 1) {
+      std::cerr << " and " << times - 1 << " more like it, " << s.parameter_count() << " each, "
+                << times * s.parameter_count() << " together";
+    }
+    std::cerr << "\n";
+    for (const ParamSpec& p : s.params) {
+      std::cerr << "    " << std::left << std::setw(52) << p.name << std::right << std::setw(12)
+                << p.numel() << "  [" << absl::StrJoin(p.shape, ", ") << "]"
+                << (p.statistic ? "  a running statistic, not counted" : "") << "\n";
+    }
+  }
 }
 
 int DescribeModel(const CommandLine& line) {
@@ -69,7 +94,9 @@ int DescribeModel(const CommandLine& line) {
               << s.saved_bytes << "\n";
     flops += s.forward_flops + s.backward_flops;
     Json params = Json::array();
-    for (const ParamSpec& p : s.params) params.push_back({{"name", p.name}, {"shape", p.shape}});
+    for (const ParamSpec& p : s.params) {
+      params.push_back({{"name", p.name}, {"shape", p.shape}, {"statistic", p.statistic}});
+    }
     stages.push_back({{"name", s.name},
                       {"parameters", s.parameter_count()},
                       {"forward_flops", s.forward_flops},
@@ -77,7 +104,8 @@ int DescribeModel(const CommandLine& line) {
                       {"saved_bytes", s.saved_bytes},
                       {"params", params}});
   }
-  std::cerr << "parameters " << spec->parameter_count() << ", training FLOPs per image " << flops
+  PrintLayers(*spec);
+  std::cerr << "\nparameters " << spec->parameter_count() << ", training FLOPs per image " << flops
             << "\n";
   PrintJson(line, Json{{"name", name},
                        {"parameters", spec->parameter_count()},

@@ -17,7 +17,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "data/make_cifar.h"
 #include "graph/plan/summary.h"
 #include "graph/plan/summary_json.h"
 #include "graph/sim/simulate.h"
@@ -115,46 +114,6 @@ int PlanVerb(const CommandLine& line, const Folders& folders) {
                        {"chosen", numbers(c->memory->chosen)}};
   }
   PrintJson(line, json.dump());
-  return 0;
-}
-
-int DataVerb(const CommandLine& line, const Folders& folders) {
-  Findings findings;
-  const auto complain = [&](std::string message, std::string help) {
-    findings.Add(
-        {.check = "command_line", .message = std::move(message), .suggestion = std::move(help)});
-  };
-  if (line.arguments != std::vector<std::string>{"make"})
-    complain("expected `data make`", "millrace help");
-  if (line.Get("format", "cifar100") != "cifar100")
-    complain("data make writes --format cifar100", "");
-  if (!line.Has("out")) complain("data make needs --out DIR", "");
-  MakeCifarOptions options;
-  int64_t seed = 0;
-  int64_t classes = options.classes;
-  const std::pair<const char*, int64_t*> numbers[] = {{"train", &options.train_images},
-                                                      {"test", &options.test_images},
-                                                      {"classes", &classes},
-                                                      {"seed", &seed}};
-  for (const auto& [flag, value] : numbers) {
-    if (line.Has(flag) && (!absl::SimpleAtoi(line.Get(flag, ""), value) || *value < 0)) {
-      complain(absl::StrCat("--", flag, "=", line.Get(flag, ""), " is not a number >= 0"), "");
-    }
-  }
-  if (!findings.ok()) return Fail(line, findings.ToStatus(), findings, 2);
-  options.classes = static_cast<int>(classes);
-  options.seed = static_cast<uint64_t>(seed);
-  const std::string out = line.Get("out", "");
-  options.directory = UserPath(folders, out);
-  const absl::Status status = MakeCifar(options);
-  if (!status.ok()) return Fail(line, status, Findings(), 2);
-  std::cerr << "wrote " << options.train_images << " training and " << options.test_images
-            << " test images to " << options.directory << "\n";
-  PrintJson(line, Json{{"folder", options.directory},
-                       {"train", options.train_images},
-                       {"test", options.test_images},
-                       {"classes", options.classes}}
-                      .dump());
   return 0;
 }
 

@@ -57,6 +57,7 @@ std::optional<Certificate> Certify(const CommandLine& line, const Folders& folde
 int AdviseVerb(const CommandLine& line, const Folders& folders);
 int AnalyzeVerb(const CommandLine& line, const Folders& folders);
 int CalibrateVerb(const CommandLine& line, const Folders& folders);
+int DataVerb(const CommandLine& line, const Folders& folders);
 int DiffVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
 int EvaluateVerb(const CommandLine& line, const Folders& folders);

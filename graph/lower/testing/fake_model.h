@@ -24,6 +24,9 @@ struct FakeModelOptions {
   int64_t workspace_bytes = 0;  // of forward; backward has twice as much
   int64_t flops = 1000000;      // of forward; backward has twice as many
   int64_t memory_bytes = 10000;
+  // The first stage has a second output, which the last stage reads, and every stage's last parameter is a running
+  // statistic.
+  bool skip_and_statistics = false;
 };
 
 // Stages are named a, b, c, ..., then s26, s27, ...
@@ -57,7 +60,13 @@ inline ModelSpec MakeFakeModel(const FakeModelOptions& o = {}) {
     stage.backward_flops = 2 * o.flops;
     stage.forward_bytes = o.memory_bytes;
     stage.backward_bytes = 2 * o.memory_bytes;
+    if (o.skip_and_statistics && !stage.params.empty()) stage.params.back().statistic = true;
     spec.stages.push_back(stage);
+  }
+  if (o.skip_and_statistics) {
+    spec.stages[0].outputs.push_back({"skip", o.dtype, {o.batch, o.width / 2}});
+    spec.stages.back().inputs.push_back(spec.stages[0].outputs[1]);
+    spec.stages.back().sources.push_back({0, 1});
   }
   return spec;
 }

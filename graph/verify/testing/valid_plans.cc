@@ -11,7 +11,8 @@
 
 namespace millrace {
 
-NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages, DType dtype) {
+NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages, DType dtype,
+                        bool skip_and_statistics) {
   NamedPlan named;
   named.options = options;
   named.name = absl::StrCat(
@@ -23,8 +24,10 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
       options.offload.any() ? absl::StrCat(", offload to ", Name(options.offload.optimizer), " / ",
                                            Name(options.offload.parameters),
                                            options.offload.delayed ? ", delayed" : "")
-                            : "");
+                            : "",
+      skip_and_statistics ? ", skip connection and statistics" : "");
   FakeModelOptions model;
+  model.skip_and_statistics = skip_and_statistics;
   model.stages = stages;
   model.workspace_bytes = 512;
   model.dtype = dtype;
@@ -88,6 +91,16 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
         plans.push_back(MakeValidPlan(options, planner, 4, dtype));
       }
     }
+  }
+  for (int stage = 0; stage <= 3; ++stage) {
+    LowerOptions options;
+    options.zero_stage = stage;
+    options.world_size = stage == 1 ? 1 : 2;
+    options.accumulation = stage % 2 + 1;
+    options.reduce_bucket_bytes = 150;
+    options.recompute.every = stage == 2 ? 1 : 0;
+    options.clip_norm = stage > 1 ? 1 : 0;
+    plans.push_back(MakeValidPlan(options, planner, 4, DType::kF32, /*skip_and_statistics=*/true));
   }
   for (const Tier optimizer : {Tier::kHost, Tier::kStorage}) {
     for (int variant = 0; variant < 12; ++variant) {

@@ -24,7 +24,7 @@ struct NamedPlan {
 
 // One of them; a failure to lower or plan ends the test with the reason.
 NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages = 4,
-                        DType dtype = DType::kF32);
+                        DType dtype = DType::kF32, bool skip_and_statistics = false);
 
 // Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies, optimizers, 16 bits and
 // states in other tiers.
