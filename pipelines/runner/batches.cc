@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <numeric>
 #include <system_error>
 #include <utility>
 
@@ -154,8 +155,8 @@ absl::StatusOr<OpenedData> OpenData(const LoadedPipeline& pipeline, const ImageN
 }
 
 absl::StatusOr<std::unique_ptr<EvalBatches>> EvalBatches::Create(
-    std::shared_ptr<const Dataset> dataset, const AugmentOptions& augment, int64_t batch,
-    int ranks) {
+    std::shared_ptr<const Dataset> dataset, const AugmentOptions& augment, int64_t batch, int ranks,
+    std::shared_ptr<const GroundTruth> truth) {
   auto batches = std::make_unique<EvalBatches>();
   for (int r = 0; r < ranks; ++r) {
     ASSIGN_OR_RETURN(EvaluationPass pass,
@@ -163,7 +164,9 @@ absl::StatusOr<std::unique_ptr<EvalBatches>> EvalBatches::Create(
     batches->steps_ = std::max(batches->steps_, pass.batches());
     batches->passes_.push_back(std::move(pass));
   }
-  batches->labels_.resize(ranks);
+  batches->samples_.resize(ranks);
+  batches->given_.resize(ranks);
+  batches->truth_ = std::move(truth);
   return batches;
 }
 
@@ -172,7 +175,9 @@ absl::Status EvalBatches::Next(int rank, int64_t, absl::Span<void* const> tensor
   auto* const labels = static_cast<int64_t*>(tensors[1]);
   const int64_t batch = passes_[rank].batch();
   ASSIGN_OR_RETURN(const int64_t n, passes_[rank].Next(images, labels));
-  labels_[rank].assign(labels, labels + n);
+  const int64_t ranks = static_cast<int64_t>(passes_.size());
+  samples_[rank].resize(n);
+  std::iota(samples_[rank].begin(), samples_[rank].end(), (given_[rank]++ * ranks + rank) * batch);
   if (n == 0) std::fill(images, images + batch * passes_[rank].shape().elements(), 0.0f);
   std::fill(labels + n, labels + batch,
             0);  // padding needs a label that exists; its result is not counted
@@ -181,6 +186,7 @@ absl::Status EvalBatches::Next(int rank, int64_t, absl::Span<void* const> tensor
 
 void EvalBatches::Restart() {
   for (EvaluationPass& pass : passes_) pass.Restart();
+  std::fill(given_.begin(), given_.end(), 0);
 }
 
 }  // namespace millrace

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "data/evaluation_pass.h"
 #include "data/loader.h"
+#include "data/metrics/ground_truth.h"
 #include "graph/ir/pipeline_text.h"
 #include "ops/kernel_registry.h"
 
@@ -26,6 +27,7 @@ struct OpenedData {
   std::shared_ptr<const Dataset> train;
   std::shared_ptr<const Dataset> evaluate;  // null when the pipeline has no evaluation data
   AugmentOptions augment;
+  std::shared_ptr<const GroundTruth> truth;  // of `evaluate`; null when it has no boxes
 };
 
 // Relative paths are looked for in `folders`, in order. All mistakes at once: missing files, images of another
@@ -53,18 +55,21 @@ class TrainBatches final : public BatchSource {
 // zeros, so that all ranks run the same number of steps.
 class EvalBatches final : public BatchSource {
  public:
-  static absl::StatusOr<std::unique_ptr<EvalBatches>> Create(std::shared_ptr<const Dataset> dataset,
-                                                             const AugmentOptions& augment,
-                                                             int64_t batch, int ranks);
+  static absl::StatusOr<std::unique_ptr<EvalBatches>> Create(
+      std::shared_ptr<const Dataset> dataset, const AugmentOptions& augment, int64_t batch,
+      int ranks, std::shared_ptr<const GroundTruth> truth);
   absl::Status Next(int rank, int64_t micro_batch, absl::Span<void* const> tensors) override;
   void Restart();
   int64_t steps() const { return steps_; }
-  // Labels of the samples in the batch that `rank` got last, without the padding.
-  const std::vector<int64_t>& labels(int rank) const { return labels_[rank]; }
+  // Indices of the samples in the batch that `rank` got last, without the padding.
+  const std::vector<int64_t>& samples(int rank) const { return samples_[rank]; }
+  const std::shared_ptr<const GroundTruth>& truth() const { return truth_; }
 
  private:
   std::vector<EvaluationPass> passes_;
-  std::vector<std::vector<int64_t>> labels_;
+  std::vector<std::vector<int64_t>> samples_;
+  std::vector<int64_t> given_;  // batches, per rank, of this pass
+  std::shared_ptr<const GroundTruth> truth_;
   int64_t steps_ = 0;
 };
 

@@ -236,7 +236,7 @@ absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
   batches_ = std::make_unique<TrainBatches>(std::move(made));
   if (data.evaluate != nullptr && c_.has_model) {
     ASSIGN_OR_RETURN(eval_batches_, EvalBatches::Create(data.evaluate, data.augment, c_.eval_batch,
-                                                        c_.plan.world_size));
+                                                        c_.plan.world_size, data.truth));
   }
   return absl::OkStatus();
 }
@@ -348,7 +348,8 @@ absl::Status InProcessTrainer::Evaluate(int64_t step, RunResult* result) {
   if (evaluate_ == nullptr || !options_.evaluate ||
       (result->evaluated && result->metrics.step == step))
     return absl::OkStatus();
-  ASSIGN_OR_RETURN(result->metrics, EvaluateOnce(*evaluate_, *c_.eval_plan, eval_batches_.get()));
+  ASSIGN_OR_RETURN(result->metrics, EvaluateOnce(*evaluate_, *c_.eval_plan, c_.eval_model,
+                                                 c_.eval_spec, eval_batches_.get()));
   result->metrics.step = step;
   result->evaluated = true;
   return metrics_->Write(result->metrics);
@@ -470,9 +471,7 @@ absl::StatusOr<RunResult> InProcessTrainer::Run() {
     if (p_.train().eval_every() > 0 && step % p_.train().eval_every() == 0) {
       RETURN_IF_ERROR(Evaluate(step, &result));
       if (result.evaluated) {
-        progress.Say(absl::StrFormat("step %d  evaluation: loss %.4f  top-1 %.4f  top-5 %.4f", step,
-                                     result.metrics.loss, result.metrics.top1,
-                                     result.metrics.top5));
+        progress.Say(absl::StrCat("step ", step, "  evaluation: ", ToText(result.metrics)));
       }
     }
     if (p_.checkpoint().every() > 0 && step % p_.checkpoint().every() == 0)
