@@ -91,7 +91,7 @@ class ReportTest(MillraceTest):
         steps = [line for line in lines if "loss" in line]
         for column in ("step", "loss", "lr", "grad_norm", "step_seconds", "samples_per_second"):
             self.assertEqual(data["metrics"][column], [line[column] for line in steps], column)
-        self.assertEqual(data["metrics"]["evaluations"], [line for line in lines if "top1" in line])
+        self.assertEqual(data["metrics"]["evaluations"], [line for line in lines if "eval_loss" in line])
         summary = data["summary"]
         self.assertEqual(summary["measured_seconds"], run["step_seconds_median"])
         self.assertAlmostEqual(summary["predicted_seconds"], run["simulated_step_seconds"], delta=1e-9)

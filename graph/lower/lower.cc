@@ -94,7 +94,7 @@ absl::StatusOr<Graph> Lower(const ModelSpec& spec, const LowerOptions& options,
   const bool evaluate = options.kind == StepKind::kEvaluate;
   ASSIGN_OR_RETURN(Graph empty, GraphBuilder(evaluate ? "evaluate" : "train").Build());
   ASSIGN_OR_RETURN(Graph graph, RunPasses(Passes(options), std::move(empty), context, observer));
-  if (!evaluate) return graph;
+  if (!evaluate || options.alone) return graph;
   LowerOptions train = options;
   train.kind = StepKind::kTrain;
   ASSIGN_OR_RETURN(Graph like, Lower(spec, train, nullptr));

@@ -20,7 +20,7 @@
 //   split_async     collectives beside compute
 //
 // An evaluation step has the forward nodes only, but the same persistent buffers as the training step (name,
-// size, order), so that both share one layout of the persistent bytes.
+// size, order), so that both share one layout of the persistent bytes - unless it stands alone.
 #ifndef MILLRACE_GRAPH_LOWER_LOWER_H_
 #define MILLRACE_GRAPH_LOWER_LOWER_H_
 

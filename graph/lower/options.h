@@ -57,6 +57,7 @@ struct OffloadOptions {
 
 struct LowerOptions {
   StepKind kind = StepKind::kTrain;
+  bool alone = false;  // kEvaluate: there is no training step beside it, only parameters persist
   std::string group = "data";
   int world_size = 1;
   int zero_stage = 0;  // 0-3; with one rank all four are the same step

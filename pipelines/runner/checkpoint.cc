@@ -233,6 +233,16 @@ absl::StatusOr<RunPosition> LoadCheckpoint(const std::string& path,
   return position;
 }
 
+void CheckParameters(const std::string& path, const std::vector<ModelState::Tensor>& params,
+                     Findings* findings) {
+  const absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
+  if (!file.ok()) {
+    findings->Add({.check = "checkpoint", .message = std::string(file.status().message())});
+    return;
+  }
+  for (const ModelState::Tensor& t : params) CheckTensor(*file, t, /*any_float=*/true, findings);
+}
+
 absl::Status LoadWeights(const std::string& path, const ModelState& state) {
   ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
   Findings findings;

@@ -15,8 +15,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "graph/base/findings.h"
 #include "pipelines/runner/model_state.h"
 
 namespace millrace {
@@ -48,6 +50,10 @@ absl::StatusOr<std::string> NewestCheckpoint(const std::string& folder);
 // Parameters alone, by name, from a safetensors file of f32, bf16 or f16. In 16 bits, the masters get what the file
 // has, the parameters that rounded.
 absl::Status LoadWeights(const std::string& file, const ModelState& state);
+
+// What LoadWeights would say of the file: parameters that it lacks, or has in another shape.
+void CheckParameters(const std::string& file, const std::vector<ModelState::Tensor>& params,
+                     Findings* findings);
 
 }  // namespace millrace
 

@@ -136,6 +136,16 @@ ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
   return needs;
 }
 
+ImageNeeds NeedsOf(const ModelSpec& spec) {
+  const StageSpec& head = spec.stages.back();
+  ImageNeeds needs =
+      NeedsOf(spec.batch[0], head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+  for (const TensorSpec& t : spec.batch) {
+    needs.fields.push_back({t.name, t.dtype, {t.shape.begin() + 1, t.shape.end()}});
+  }
+  return needs;
+}
+
 // Stages that memory.recompute names must be the model's; with `auto` they are chosen here.
 absl::Status SettleRecompute(CompiledPipeline& c, const PlanOptions& plan_options,
                              LowerOptions& options, Findings& findings) {
@@ -236,24 +246,17 @@ Attrs AllArgs(const Pipeline& p) {
   return args;
 }
 
-absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
+absl::Status CompileTraining(CompiledPipeline& c, const PlanOptions& plan_options,
+                             LowerOptions& options, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
-  const Attrs args = AllArgs(p);
   absl::StatusOr<ModelDef> model =
-      BuildModel(p.model().name(), args, {.micro_batch = p.train().micro_batch()});
+      BuildModel(p.model().name(), AllArgs(p), {.micro_batch = p.train().micro_batch()});
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
   SetDType(ModelDType(p), &c.model);
   ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
-  const StageSpec& head = c.spec.stages.back();
-  c.image_needs =
-      NeedsOf(c.spec.batch[0], head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+  c.image_needs = NeedsOf(c.spec);
 
-  LowerOptions options = FromPipeline(p);
-  const PlanOptions plan_options = {.name = p.name(),
-                                    .world_size = p.parallel().data(),
-                                    .check_budget = compile.check_budget,
-                                    .costs = c.costs ? &*c.costs : nullptr};
   RETURN_IF_ERROR(SettleRecompute(c, plan_options, options, findings));
   RETURN_IF_ERROR(SettleOffload(c, plan_options, options, findings));
   RETURN_IF_ERROR(SettleStaging(c, plan_options, options));
@@ -271,11 +274,17 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
   absl::StatusOr<Plan> plan = MakePlan(std::move(graph), c.machine, plan_options);
   if (!plan.ok()) return ComplainOfPlan(c.loaded, plan.status(), findings);
   c.plan = *std::move(plan);
-  if (!compile.evaluation) return absl::OkStatus();
+  return absl::OkStatus();
+}
 
+absl::Status CompileEvaluation(CompiledPipeline& c, const PlanOptions& plan_options,
+                               LowerOptions options, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
   c.eval_batch = p.train().eval_batch() > 0 ? p.train().eval_batch() : p.train().micro_batch();
-  ASSIGN_OR_RETURN(c.eval_model, BuildModel(p.model().name(), args,
-                                            {.micro_batch = c.eval_batch, .evaluate = true}));
+  absl::StatusOr<ModelDef> model =
+      BuildModel(p.model().name(), AllArgs(p), {.micro_batch = c.eval_batch, .evaluate = true});
+  if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
+  c.eval_model = *std::move(model);
   SetDType(ModelDType(p), &c.eval_model);
   ASSIGN_OR_RETURN(c.eval_spec, Probe(c.eval_model, {.threads = p.runtime().threads_per_rank()}));
   options.kind = StepKind::kEvaluate;
@@ -287,6 +296,26 @@ absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Fi
                     eval_plan.status(), findings);
   }
   c.eval_plan = *std::move(eval_plan);
+  return absl::OkStatus();
+}
+
+absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
+  const Pipeline& p = c.loaded.proto;
+  LowerOptions options = FromPipeline(p);
+  const PlanOptions plan_options = {.name = p.name(),
+                                    .world_size = p.parallel().data(),
+                                    .check_budget = compile.check_budget,
+                                    .costs = c.costs ? &*c.costs : nullptr};
+  if (compile.training) {
+    RETURN_IF_ERROR(CompileTraining(c, plan_options, options, findings));
+  } else {
+    options.alone = true;
+    options.recompute = {};
+    options.offload = {};
+  }
+  if (!compile.evaluation) return absl::OkStatus();
+  RETURN_IF_ERROR(CompileEvaluation(c, plan_options, options, findings));
+  if (!compile.training) c.image_needs = NeedsOf(c.eval_spec);
   return absl::OkStatus();
 }
 

@@ -49,6 +49,8 @@ struct CompiledPipeline {
 struct CompileOptions {
   bool check_budget = true;  // false: plans beyond the machine's memory are returned all the same
   bool evaluation = true;    // false: leaves eval_model, eval_spec and eval_plan out
+  // false: leaves model, spec and plan out. The evaluation's plan then keeps parameters alone, all in device memory.
+  bool training = true;
 };
 
 // The rules of findings that say that the step's plan, or that of evaluation, needs more memory than its budget.

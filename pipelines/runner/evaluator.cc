@@ -1,52 +1,56 @@
 #include "pipelines/runner/evaluator.h"
 
-#include <algorithm>
-#include <cmath>
+#include <vector>
 
 #include "graph/base/status.h"
+#include "pipelines/runner/scores.h"
 
 namespace millrace {
 namespace {
 
-// Adds one row of logits to the totals. Rank of the label = number of classes that score higher; equal scores
-// count for the lower class, so that the result does not depend on sorting.
-void AddSample(const float* logits, int64_t classes, int64_t label, EvalMetrics* m) {
-  const double top = *std::max_element(logits, logits + classes);
-  double sum = 0;
-  int64_t better = 0;
-  for (int64_t c = 0; c < classes; ++c) {
-    sum += std::exp(logits[c] - top);
-    if (logits[c] > logits[label] || (logits[c] == logits[label] && c < label)) ++better;
+struct Values {
+  std::vector<ValueId> batch, outputs;
+};
+
+// The batch's tensors and the last stage's outputs in `plan`. Both can be read after a step: outputs live to its end,
+// and what the last stage reads, nothing runs after it to overwrite.
+absl::StatusOr<Values> FindValues(const Plan& plan, const ModelSpec& spec) {
+  Values values;
+  const auto first = [](const std::vector<ValueId>& all, size_t n) {
+    return std::vector<ValueId>(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n));
+  };
+  const Graph& graph = plan.graph;
+  for (const Node& node : graph.nodes()) {
+    if (node.op == "load_batch") values.batch = first(node.outputs, spec.batch.size());
   }
-  m->loss += std::log(sum) + top - logits[label];
-  m->top1 += better < 1 ? 1 : 0;
-  m->top5 += better < 5 ? 1 : 0;
-  ++m->samples;
+  const ValueId loss = graph.FindValue("loss/0");
+  if (values.batch.empty() || loss < 0) {
+    return absl::InternalError("the evaluation plan has no batch or no loss");
+  }
+  const Node& head = graph.nodes()[static_cast<size_t>(graph.producer(loss))];
+  values.outputs = first(head.outputs, spec.stages.back().outputs.size());
+  return values;
 }
 
 }  // namespace
 
-absl::StatusOr<EvalMetrics> EvaluateOnce(Ranks& ranks, const Plan& plan, EvalBatches* batches) {
-  const ValueId logits = plan.graph.FindValue("logits/0");
-  if (logits < 0) return absl::InternalError("the evaluation plan has no value 'logits/0'");
-  const Value& value = plan.graph.values()[logits];
-  const int64_t classes = value.shape.back();
-  EvalMetrics m;
+absl::StatusOr<EvalMetrics> EvaluateOnce(Ranks& ranks, const Plan& plan, const ModelDef& model,
+                                         const ModelSpec& spec, EvalBatches* batches) {
+  ASSIGN_OR_RETURN(const Values values, FindValues(plan, spec));
+  ASSIGN_OR_RETURN(const auto scores, Scores::Create(model.task, spec, batches->truth()));
   batches->Restart();
   for (int64_t step = 0; step < batches->steps(); ++step) {
     RETURN_IF_ERROR(Annotate(ranks.RunStep(step, StepScalars()), "evaluation"));
     for (int r = 0; r < ranks.size(); ++r) {
-      const std::vector<int64_t>& labels = batches->labels(r);
-      const float* rows = ranks.buffers(r).as<float>(logits);
-      for (size_t i = 0; i < labels.size(); ++i)
-        AddSample(rows + i * classes, classes, labels[i], &m);
+      ScoredBatch batch;
+      batch.samples = batches->samples(r);
+      for (const ValueId v : values.batch) batch.tensors.push_back(ranks.buffers(r).data(v));
+      for (const ValueId v : values.outputs) batch.outputs.push_back(ranks.buffers(r).data(v));
+      RETURN_IF_ERROR(scores->Add(batch));
     }
   }
+  EvalMetrics m = scores->Result();
   if (m.samples == 0) return absl::FailedPreconditionError("the evaluation data holds no sample");
-  const double n = static_cast<double>(m.samples);
-  m.loss /= n;
-  m.top1 /= n;
-  m.top5 /= n;
   return m;
 }
 

@@ -83,13 +83,16 @@ absl::Status MetricsFile::Write(const StepMetrics& m) {
 }
 
 absl::Status MetricsFile::Write(const EvalMetrics& m) {
-  return WriteLine(nlohmann::ordered_json{
-      {"step", m.step},
-      {"eval_loss", Number(m.loss)},
-      {"top1", m.top1},
-      {"top5", m.top5},
-      {"samples",
-       m.samples}}.dump());
+  nlohmann::ordered_json json = {{"step", m.step}, {"eval_loss", Number(m.loss)}};
+  for (const auto& [name, value] : m.values) json[name] = Number(value);
+  json["samples"] = m.samples;
+  return WriteLine(json.dump());
+}
+
+std::string ToText(const EvalMetrics& m) {
+  std::string text = absl::StrFormat("loss %.4f", m.loss);
+  for (const auto& [name, value] : m.values) absl::StrAppendFormat(&text, "  %s %.4f", name, value);
+  return text;
 }
 
 ProgressLine::ProgressLine(int64_t total_steps, int64_t first_step, std::string memory, bool quiet)

@@ -2,7 +2,7 @@
 //
 //   {"step": 20, "epoch": 0, "loss": 2.1, "lr": 0.001, "grad_norm": 1.3, "step_seconds": 0.011, "samples_per_second": 5800}
 //   {"step": 21, ..., "loss_scale": 65536, "skipped": true, "overflow": {"parameter": "classifier.weight", "rank": 1}}
-//   {"step": 20, "eval_loss": 1.9, "top1": 0.41, "top5": 0.88, "samples": 297}
+//   {"step": 20, "eval_loss": 1.9, "top1": 0.41, "top5": 0.88, "samples": 297}     the values by task (scores.h)
 //
 // The progress line goes to stderr: rewritten in place on a terminal, a plain line at most every few seconds
 // elsewhere. Not thread-safe.
@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -32,9 +34,12 @@ struct StepMetrics {
 
 struct EvalMetrics {
   int64_t step = 0;
-  double loss = 0, top1 = 0, top5 = 0;
+  double loss = 0;
   int64_t samples = 0;
+  std::vector<std::pair<std::string, double>>
+      values;  // by task: top1, top5; dice, iou, ...; ap, ap50, ...
 };
+std::string ToText(const EvalMetrics& m);  // "loss 0.3106  top1 0.9596  top5 0.9966"
 
 class MetricsFile {
  public:

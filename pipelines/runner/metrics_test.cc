@@ -39,7 +39,7 @@ TEST(MetricsFile, EveryLineIsReadableAsSoonAsItIsWritten) {
   ASSERT_TRUE((*file)->Write(m).ok());
   EvalMetrics e;
   e.step = 3;
-  e.top1 = 0.5;
+  e.values = {{"top1", 0.5}, {"ap_small", -1}};
   e.samples = 297;
   ASSERT_TRUE((*file)->Write(e).ok());
   const auto lines = Lines(path);  // the file is still open
@@ -49,6 +49,7 @@ TEST(MetricsFile, EveryLineIsReadableAsSoonAsItIsWritten) {
   EXPECT_EQ(lines[0]["lr"], 0.125);
   EXPECT_EQ(lines[0]["grad_norm"], 4);
   EXPECT_EQ(lines[1]["top1"], 0.5);
+  EXPECT_EQ(lines[1]["ap_small"], -1);
   EXPECT_EQ(lines[1]["samples"], 297);
 }
 

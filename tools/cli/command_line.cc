@@ -28,10 +28,15 @@ const std::map<std::string, FlagSpec>& Flags() {
       {"set_a", {true, false, {"diff"}}},
       {"set_b", {true, false, {"diff"}}},
       {"exit_code", {false, false, {"diff"}}},
-      {"csv", {true, false, {"analyze"}}},
+      {"csv", {true, false, {"analyze", "evaluate"}}},
       {"plot", {true, false, {"analyze"}}},
       {"hta", {true, false, {"analyze"}}},
-      {"quiet", {false, false, {"run"}}},
+      {"svg", {true, false, {"evaluate"}}},
+      {"metric", {true, false, {"evaluate"}}},
+      {"checkpoint", {true, false, {"evaluate"}}},
+      {"image_sizes", {true, false, {"evaluate"}}},
+      {"variant", {true, false, {"evaluate"}}},
+      {"quiet", {false, false, {"run", "evaluate"}}},
       {"losses", {false, false, {"run"}}},
       {"resume", {false, true, {"run"}}},
       {"folder", {true, false, {"run"}}},
@@ -66,8 +71,8 @@ const std::map<std::string, FlagSpec>& Flags() {
 
 const std::vector<std::string>& Verbs() {
   static const auto* const verbs = new std::vector<std::string>{
-      "run",  "plan",     "verify",  "simulate", "calibrate", "export", "analyze",
-      "diff", "describe", "explain", "advise",   "data",      "help"};
+      "run",     "plan", "verify",   "simulate", "calibrate", "evaluate", "export",
+      "analyze", "diff", "describe", "explain",  "advise",    "data",     "help"};
   return *verbs;
 }
 
@@ -170,6 +175,9 @@ std::string Usage() {
                       [--out FILE: the certificate]
   simulate PIPELINE   predicted step time and where it goes    --what_if link.intra_node=0.5x,rank.1=1.2x
   calibrate PIPELINE  measures what nodes cost here; the table goes into the pipeline's `costs`   [--out FILE --steps N]
+  evaluate PIPELINE   trained weights on the test data, without training: one table  [--checkpoint RUN | FILE]
+                      [--variant NAME=PIPELINE@CHECKPOINT (repeated)] [--image_sizes 128,256] [--csv FILE]
+                      [--svg FILE [--metric NAME]] [--quiet]
   export PIPELINE     --format text|json|dot|chrome|html  [--what graph|plan] [--out FILE]
   analyze RUN...      where the time of a run went; several runs side by side  --csv FILE --plot FILE.svg --hta DIR
   diff A B            memory, communication, time, nodes of two pipelines or plans  [--set_a X=Y --set_b X=Y --exit_code]

@@ -101,11 +101,17 @@ Json RunJson(const RunResult& r, bool losses) {
   }
   json["metrics"] = Json::object();
   if (r.evaluated) {
-    json["metrics"] = {{"loss", Number(r.metrics.loss)},
-                       {"top1", r.metrics.top1},
-                       {"top5", r.metrics.top5},
-                       {"samples", r.metrics.samples},
-                       {"step", r.metrics.step}};
+    json["metrics"] = {{"loss", Number(r.metrics.loss)}};
+    for (const auto& [name, value] : r.metrics.values) json["metrics"][name] = Number(value);
+    json["metrics"]["samples"] = r.metrics.samples;
+    json["metrics"]["step"] = r.metrics.step;
+  }
+  if (!r.bad_samples.empty()) {
+    Json files = Json::array();
+    for (const BadSample& bad : r.bad_samples) {
+      files.push_back({{"file", bad.name}, {"message", bad.message}});
+    }
+    json["bad_files"] = {{"count", r.bad_samples.size()}, {"files", std::move(files)}};
   }
   json["skipped_steps"] = r.skipped_steps;  // without a loss scale none
   json["weights_sha256"] = r.weights_sha256;
@@ -202,9 +208,12 @@ std::string RunText(const RunResult& r) {
       r.interrupted ? "stopped" : "done", r.last_step, r.loss_first, r.loss_last,
       r.samples_per_second, Seconds(r.step_seconds_median), Seconds(r.simulated_step_seconds));
   if (r.evaluated) {
-    absl::StrAppend(
-        &out, absl::StrFormat("test accuracy %.4f (top-5 %.4f) on %d samples, loss %.4f\n",
-                              r.metrics.top1, r.metrics.top5, r.metrics.samples, r.metrics.loss));
+    absl::StrAppend(&out, absl::StrCat("evaluation on ", r.metrics.samples,
+                                       " samples: ", ToText(r.metrics), "\n"));
+  }
+  if (!r.bad_samples.empty()) {
+    absl::StrAppend(&out, r.bad_samples.size(), " bad files left out:\n");
+    for (const BadSample& bad : r.bad_samples) absl::StrAppend(&out, "  ", bad.message, "\n");
   }
   if (r.loss_scale > 0) {
     absl::StrAppend(

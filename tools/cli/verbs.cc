@@ -183,18 +183,9 @@ std::vector<std::string> MachineFolders(const Folders& folders) {
   return {folders.user, folders.repository + "/pipelines/machines"};
 }
 
-std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
-                                        int* exit_code) {
-  Findings findings;
-  if (line.arguments.size() != 1) {
-    findings.Add({.check = "command_line",
-                  .message = absl::StrCat("'", line.verb, "' needs one pipeline, got ",
-                                          line.arguments.size()),
-                  .suggestion = "a textproto file, or the name of one in pipelines/"});
-    *exit_code = Fail(line, findings.ToStatus(), findings, 2);
-    return std::nullopt;
-  }
-  const std::string& named = line.arguments[0];
+absl::StatusOr<LoadedPipeline> FindPipeline(const std::string& named,
+                                            const std::vector<std::string>& sets,
+                                            const Folders& folders, Findings& findings) {
   std::vector<std::string> places = {UserPath(folders, named)};
   if (!folders.repository.empty()) {
     places.push_back(folders.repository + "/" + named);
@@ -224,10 +215,24 @@ std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& 
                                                             absl::StrJoin(known, ", "))
                                              : absl::StrCat("did you mean '", near, "'?"),
                   .file = file});
+    return findings.ToStatus();
+  }
+  return LoadPipeline(file, sets, findings);
+}
+
+std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
+                                        int* exit_code) {
+  Findings findings;
+  if (line.arguments.size() != 1) {
+    findings.Add({.check = "command_line",
+                  .message = absl::StrCat("'", line.verb, "' needs one pipeline, got ",
+                                          line.arguments.size()),
+                  .suggestion = "a textproto file, or the name of one in pipelines/"});
     *exit_code = Fail(line, findings.ToStatus(), findings, 2);
     return std::nullopt;
   }
-  absl::StatusOr<LoadedPipeline> loaded = LoadPipeline(file, line.sets, findings);
+  absl::StatusOr<LoadedPipeline> loaded =
+      FindPipeline(line.arguments[0], line.sets, folders, findings);
   if (!loaded.ok()) {
     *exit_code = Fail(line, loaded.status(), findings, 2);
     return std::nullopt;
@@ -269,6 +274,7 @@ int RunVerb(const CommandLine& line, const std::string& program) {
   if (line.verb == "verify") return VerifyVerb(line, folders);
   if (line.verb == "simulate") return SimulateVerb(line, folders);
   if (line.verb == "calibrate") return CalibrateVerb(line, folders);
+  if (line.verb == "evaluate") return EvaluateVerb(line, folders);
   if (line.verb == "export") return ExportVerb(line, folders);
   if (line.verb == "analyze") return AnalyzeVerb(line, folders);
   if (line.verb == "diff") return DiffVerb(line, folders);

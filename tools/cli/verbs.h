@@ -26,6 +26,11 @@ Folders FindFolders(const std::string& program);
 // A path as the user typed it, seen from where he typed it. "" stays "".
 std::string UserPath(const Folders& folders, const std::string& path);
 
+// The pipeline called `named`: a file as the user typed it, or one of the repository's.
+absl::StatusOr<LoadedPipeline> FindPipeline(const std::string& named,
+                                            const std::vector<std::string>& sets,
+                                            const Folders& folders, Findings& findings);
+
 // Loads (and compiles) the pipeline that the line names; on error has printed it and set `exit_code`.
 std::optional<LoadedPipeline> LoadNamed(const CommandLine& line, const Folders& folders,
                                         int* exit_code);
@@ -55,6 +60,7 @@ int CalibrateVerb(const CommandLine& line, const Folders& folders);
 int DataVerb(const CommandLine& line, const Folders& folders);
 int DiffVerb(const CommandLine& line, const Folders& folders);
 int DescribeVerb(const CommandLine& line, const Folders& folders);
+int EvaluateVerb(const CommandLine& line, const Folders& folders);
 int ExportVerb(const CommandLine& line, const Folders& folders);
 int ExplainVerb(const CommandLine& line, const Folders& folders);
 int RunPipelineVerb(const CommandLine& line, const Folders& folders);

@@ -257,7 +257,7 @@ Json MetricsJson(const std::string& jsonl, const ReportLimits& limits,
     if (!json.is_object() || !json.contains("step")) continue;  // the last line of a killed run
     if (json.contains("loss")) {
       steps.push_back(std::move(json));
-    } else if (json.contains("top1")) {
+    } else if (json.contains("eval_loss")) {
       evaluations.push_back(std::move(json));
     }
   }

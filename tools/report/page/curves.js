@@ -5,12 +5,14 @@ function curves() {
   $("training").hidden = false;
   const evaluations = m.evaluations;
   const last = evaluations[evaluations.length - 1];
+  // The task's values, as the run wrote them: top1, top5, or dice, iou, ..., or ap, ap50, ... The first is the main one.
+  const values = last ? Object.keys(last).filter((key) => !["step", "eval_loss", "samples"].includes(key)) : [];
   const finite = m.loss.filter((v) => v !== null);
   $("training-text").textContent =
     `${number(m.steps)} steps` +
     (finite.length ? `, loss ${digits(finite[0])} → ${digits(finite[finite.length - 1])}` : "") +
     (finite.length < m.loss.length ? `, ${m.loss.length - finite.length} of them not finite` : "") +
-    (last ? `, test accuracy ${digits(100 * last.top1)} % on ${number(last.samples)} samples` : "") +
+    (last && values.length ? `, ${values[0]} ${digits(Number(last[values[0]]))} on ${number(last.samples)} test samples` : "") +
     ".";
   const at = (key) => evaluations.filter((e) => typeof e[key] === "number").map((e) => [e.step, e[key]]);
   const charts = [
@@ -19,8 +21,8 @@ function curves() {
     { title: "Learning rate", y: m.lr, fromZero: true },
     { title: "Gradient norm", y: m.grad_norm, smooth: true },
   ];
-  if (evaluations.length > 0)
-    charts.splice(1, 0, { title: "Test accuracy", y: [], points: at("top1"), pointName: "top-1", fromZero: true });
+  if (values.length > 0)
+    charts.splice(1, 0, { title: "Evaluation", y: [], points: at(values[0]), pointName: values[0], fromZero: true });
   const shown = charts.filter((c) => c.y.some((v) => v !== null) || (c.points || []).length > 0);
   const draw = () => {
     $("curves").replaceChildren();
@@ -54,9 +56,9 @@ function curves() {
   if (evaluations.length > 0)
     table(
       fold,
-      ["Evaluated at step", "Loss", "Top-1", "Top-5"],
-      evaluations.map((e) => [number(e.step), digits(Number(e.eval_loss)), digits(e.top1), digits(e.top5)]),
-      [0, 1, 2, 3],
+      ["Evaluated at step", "Loss", ...values],
+      evaluations.map((e) => [number(e.step), digits(Number(e.eval_loss)), ...values.map((v) => digits(Number(e[v])))]),
+      [0, 1, ...values.map((_, i) => i + 2)],
     );
 }
 
