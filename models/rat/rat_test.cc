@@ -119,7 +119,7 @@ std::vector<Case> Cases() {
       {"one token is left",
        with({{"blocks", int64_t{4}}, {"image_size", S("10")}, {"stride", S("3")}}), 1},
       {"a block of scores is not enough",
-       with({{"attention", S("dense")}, {"image_size", S("96,50")}}), 2},
+       with({{"attention", S("dense")}, {"image_size", S("40,20")}}), 2},
       {"bf16", tiny, 2, 1, DType::kBF16},
       {"f16", tiny, 1, 2, DType::kF16},
       {"detection", detection, 2},
