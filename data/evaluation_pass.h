@@ -1,10 +1,9 @@
-// One pass over a data set in file order, for evaluation: nothing random, every sample exactly
-// once, the last batch as small as it comes out.
+// One pass over a source in its own order, for evaluation: nothing random, every sample exactly once,
+// the last batch as small as it comes out.
 //
-//   ASSIGN_OR_RETURN(EvaluationPass pass, EvaluationPass::Create(test, augment, batch, rank,
-//   ranks)); while (true) {
-//     ASSIGN_OR_RETURN(const int64_t n, pass.Next(images, labels));
-//     if (n == 0) break;
+//   ASSIGN_OR_RETURN(EvaluationPass pass, EvaluationPass::Create(test, {batch, rank, ranks}));
+//   for (int64_t i = 0; i < pass.batches(); ++i) {
+//     ASSIGN_OR_RETURN(const std::vector<int64_t> samples, pass.Next({images, labels}));
 //   }
 #ifndef MILLRACE_DATA_EVALUATION_PASS_H_
 #define MILLRACE_DATA_EVALUATION_PASS_H_
@@ -14,41 +13,46 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "data/augment.h"
-#include "data/dataset.h"
+#include "absl/types/span.h"
+#include "data/bad_samples.h"
+#include "data/sample_source.h"
 
 namespace millrace {
 
+struct EvaluationOptions {
+  int64_t batch = 1;
+  // Of `ranks` that evaluate together this one takes every ranks-th batch from batch `rank` on, so
+  // that all of them see the whole data set once.
+  int rank = 0;
+  int ranks = 1;
+  // Where samples that cannot be read are noted and left out; null: they are errors. Shared by the
+  // ranks of a process.
+  std::shared_ptr<BadSamples> bad;
+};
+
 class EvaluationPass {
  public:
-  // Batches of `batch` samples; of `ranks` that evaluate together this one takes every ranks-th
-  // batch from batch `rank` on, so that all of them see the whole data set once.
-  static absl::StatusOr<EvaluationPass> Create(std::shared_ptr<const Dataset> dataset,
-                                               const AugmentOptions& augment, int64_t batch,
-                                               int rank = 0, int ranks = 1);
+  static absl::StatusOr<EvaluationPass> Create(std::shared_ptr<const SampleSource> source,
+                                               const EvaluationOptions& options);
 
-  // Fills images [batch, C, H, W] and labels [batch] and returns how many samples they hold:
-  // `batch`, fewer at the end, 0 after it. The places behind them hold zeros and label -1, for
-  // plans with a fixed batch size.
-  absl::StatusOr<int64_t> Next(float* images, int64_t* labels);
-  void Restart() { position_ = rank_ * batch_; }
+  // Fills one tensor for each field, [batch, the field's shape], and returns the indices of the
+  // samples that they hold: fewer than `batch` where the data end or samples were left out, none
+  // behind the end. The places behind them hold zeros, for plans with a fixed batch size.
+  absl::StatusOr<std::vector<int64_t>> Next(absl::Span<void* const> tensors);
+  void Restart() { position_ = options_.rank * options_.batch; }
 
-  ImageShape shape() const { return augmenter_.output(); }
-  int64_t batch() const { return batch_; }
-  // Calls of Next that return samples; ranks may differ by one.
+  const SampleSource& source() const { return *source_; }
+  int64_t batch() const { return options_.batch; }
+  // Calls of Next until the end; ranks may differ by one.
   int64_t batches() const;
 
  private:
-  EvaluationPass(std::shared_ptr<const Dataset> dataset, Augmenter augmenter, int64_t batch,
-                 int rank, int ranks);
+  EvaluationPass(std::shared_ptr<const SampleSource> source, const EvaluationOptions& options);
 
-  std::shared_ptr<const Dataset> dataset_;
-  Augmenter augmenter_;
-  int64_t batch_;
-  int64_t rank_, ranks_;
+  std::shared_ptr<const SampleSource> source_;
+  EvaluationOptions options_;
   int64_t position_;
-  std::vector<float> pixels_;
-  Augmenter::Scratch scratch_;
+  std::unique_ptr<SampleScratch> scratch_;
 };
 
 }  // namespace millrace

@@ -32,22 +32,20 @@ constexpr int64_t kChunk = 32;
 // Abseil.
 class Loader::Impl {
  public:
-  Impl(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options, Augmenter augmenter,
-       int64_t start)
-      : dataset_(std::move(dataset)),
+  Impl(std::shared_ptr<const SampleSource> source, const LoaderOptions& options, int64_t start)
+      : source_(std::move(source)),
         options_(options),
-        augmenter_(std::move(augmenter)),
-        image_(augmenter_.output().elements()),
+        bad_(options.report_bad),
         blocks_(options.local_ranks * options.split.accumulation),
         elements_(blocks_ * options.split.micro_batch),
-        per_epoch_(BatchesPerEpoch(*dataset_, options)),
+        per_epoch_(BatchesPerEpoch(*source_, options)),
         slots_(options.prefetch),
         next_(blocks_, start),
         head_(start),
         claim_(start) {
+    for (const FieldSpec& field : source_->fields()) bytes_.push_back(field.bytes());
     for (Slot& slot : slots_) {
-      slot.images.resize(static_cast<size_t>(elements_ * image_));
-      slot.labels.resize(static_cast<size_t>(elements_));
+      for (const int64_t bytes : bytes_) slot.fields.emplace_back(elements_ * bytes);
     }
     for (int t = 0; t < options_.threads; ++t) threads_.emplace_back([this] { Work(); });
   }
@@ -57,12 +55,12 @@ class Loader::Impl {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  static int64_t BatchesPerEpoch(const Dataset& dataset, const LoaderOptions& options) {
+  static int64_t BatchesPerEpoch(const SampleSource& source, const LoaderOptions& options) {
     const int64_t global = options.split.global_batch();
-    return options.drop_last ? dataset.size() / global : (dataset.size() + global - 1) / global;
+    return options.drop_last ? source.size() / global : (source.size() + global - 1) / global;
   }
 
-  absl::Status Next(int rank, int micro, float* images, int64_t* labels) {
+  absl::Status Next(int rank, int micro, absl::Span<void* const> tensors) {
     const int local = rank - options_.first_local_rank;
     if (local < 0 || local >= options_.local_ranks || micro < 0 ||
         micro >= options_.split.accumulation) {
@@ -70,6 +68,11 @@ class Loader::Impl {
           "loader asked for rank ", rank, ", micro-batch ", micro, "; it has ranks ",
           options_.first_local_rank, "..", options_.first_local_rank + options_.local_ranks - 1,
           " and micro-batches 0..", options_.split.accumulation - 1));
+    }
+    if (tensors.size() != bytes_.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("loader asked for ", tensors.size(),
+                                                     " tensors, ", source_->description(), " has ",
+                                                     bytes_.size()));
     }
     const int64_t block = int64_t{micro} * options_.local_ranks + local;
     const int64_t count = options_.split.micro_batch;
@@ -81,8 +84,9 @@ class Loader::Impl {
     if (!slot.error.ok()) return slot.error;
     lock.unlock();
     // Nobody writes to a ready slot before this block counts as taken.
-    std::memcpy(images, &slot.images[block * count * image_], count * image_ * sizeof(float));
-    std::memcpy(labels, &slot.labels[block * count], count * sizeof(int64_t));
+    for (size_t f = 0; f < bytes_.size(); ++f) {
+      std::memcpy(tensors[f], slot.fields[f].data() + block * count * bytes_[f], count * bytes_[f]);
+    }
     lock.lock();
     next_[block] = sequence + 1;
     if (++slot.taken == blocks_) {
@@ -117,11 +121,13 @@ class Loader::Impl {
   }
 
   const LoaderOptions& options() const { return options_; }
-  const Augmenter& augmenter() const { return augmenter_; }
+  const SampleSource& source() const { return *source_; }
+  const BadSamples& bad() const { return bad_; }
   int64_t per_epoch() const { return per_epoch_; }
   int64_t buffer_bytes() const {
-    return options_.prefetch * elements_ *
-           (image_ * int64_t{sizeof(float)} + int64_t{sizeof(int64_t)});
+    int64_t sample = 0;
+    for (const int64_t bytes : bytes_) sample += bytes;
+    return options_.prefetch * elements_ * sample;
   }
 
  private:
@@ -131,16 +137,16 @@ class Loader::Impl {
     int64_t taken = 0;      // (rank, micro-batch) pairs that have their part
     absl::Status error;
     int64_t error_element = 0;
-    std::vector<float> images;  // the local elements: micro-batch, local rank, place in micro-batch
-    std::vector<int64_t> labels;
+    // By field: the local elements in the order of micro-batch, local rank, place in micro-batch.
+    std::vector<std::vector<uint8_t>> fields;
   };
   using Order = std::shared_ptr<const std::vector<int64_t>>;
 
   Slot& SlotOf(int64_t sequence) { return slots_[sequence % options_.prefetch]; }
 
   void Work() {
-    Augmenter::Scratch scratch;
-    std::vector<float> pixels(static_cast<size_t>(dataset_->shape().elements()));
+    const std::unique_ptr<SampleScratch> scratch = source_->NewScratch();
+    std::vector<void*> out(bytes_.size());
     std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
       work_.wait(lock, [&] { return stop_ || (!paused_ && claim_ < head_ + options_.prefetch); });
@@ -167,7 +173,10 @@ class Loader::Impl {
       absl::Status status;
       const Order order = OrderOf(sequence / per_epoch_);
       for (; element < last && status.ok() && !stop_; ++element) {
-        status = Prepare(*order, sequence, element, &pixels, &slot, &scratch);
+        for (size_t f = 0; f < bytes_.size(); ++f) {
+          out[f] = slot.fields[f].data() + element * bytes_[f];
+        }
+        status = Prepare(*order, sequence, element, out, scratch.get());
       }
 
       lock.lock();
@@ -185,7 +194,7 @@ class Loader::Impl {
   }
 
   absl::Status Prepare(const std::vector<int64_t>& order, int64_t sequence, int64_t element,
-                       std::vector<float>* pixels, Slot* slot, Augmenter::Scratch* scratch) {
+                       absl::Span<void* const> out, SampleScratch* scratch) {
     const BatchSplit& split = options_.split;
     const int64_t epoch = sequence / per_epoch_, batch = sequence % per_epoch_;
     const int64_t block = element / split.micro_batch;
@@ -195,18 +204,26 @@ class Loader::Impl {
                           element % split.micro_batch;
     const int64_t size = static_cast<int64_t>(order.size());
     const int64_t sample = order[place < size ? place : place - size];
-    const absl::Span<float> out(&slot->images[element * image_], image_);
-    const bool direct = augmenter_.identity();
-    const absl::Status read =
-        dataset_->Get(sample, direct ? out : absl::MakeSpan(*pixels), &slot->labels[element]);
-    if (!read.ok()) {
-      return Annotate(read, "sample ", sample, " (epoch ", epoch, ", global batch ", batch,
-                      ", rank ", rank, ")");
+    // The place keeps its randomness: where a neighbour stands in, it is changed in another way than
+    // in its own place.
+    const SampleKey key = KeyOf(options_.seed, epoch, sample);
+    absl::Status read;
+    for (int64_t tried = 0; tried < size && !stop_; ++tried) {
+      const int64_t index = order[(place + tried) % size];
+      if (options_.on_error == OnError::kSkip && bad_.Contains(index)) continue;
+      read = source_->Get(index, key, out, scratch);
+      if (read.ok()) return read;
+      if (options_.on_error == OnError::kFail) {
+        return Annotate(read, "sample ", index, " (epoch ", epoch, ", global batch ", batch,
+                        ", rank ", rank, ")");
+      }
+      bad_.Add(index, source_->NameOf(index), read);
     }
-    if (!direct) {
-      augmenter_.Train(*pixels, AugmentRng(options_.seed, epoch, sample), out, scratch);
-    }
-    return absl::OkStatus();
+    if (stop_) return absl::CancelledError("the loader was stopped");
+    const std::vector<BadSample> all = bad_.list();
+    return absl::DataLossError(
+        absl::StrCat("none of the ", size, " samples of ", source_->description(),
+                     " can be read; the first: ", all.empty() ? "" : all[0].message));
   }
 
   // Around the turn of an epoch two orders are in use; older ones end with their last user.
@@ -216,17 +233,17 @@ class Loader::Impl {
     if (cached == nullptr || cached_epoch != epoch) {
       cached_epoch = epoch;
       cached = std::make_shared<const std::vector<int64_t>>(
-          EpochOrder(dataset_->size(), options_.seed, epoch, options_.shuffle));
+          EpochOrder(source_->size(), options_.seed, epoch, options_.shuffle));
     }
     return cached;
   }
 
-  const std::shared_ptr<const Dataset> dataset_;
+  const std::shared_ptr<const SampleSource> source_;
   const LoaderOptions options_;
-  const Augmenter augmenter_;
-  const int64_t image_;     // floats of a prepared image
-  const int64_t blocks_;    // (rank, micro-batch) pairs of this process
-  const int64_t elements_;  // samples of a global batch that this process prepares
+  BadSamples bad_;
+  std::vector<int64_t> bytes_;  // by field, of one sample
+  const int64_t blocks_;        // (rank, micro-batch) pairs of this process
+  const int64_t elements_;      // samples of a global batch that this process prepares
   const int64_t per_epoch_;
 
   mutable std::mutex mutex_;
@@ -246,7 +263,7 @@ class Loader::Impl {
   std::vector<std::thread> threads_;
 };
 
-absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(std::shared_ptr<const Dataset> dataset,
+absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(std::shared_ptr<const SampleSource> source,
                                                        const LoaderOptions& given,
                                                        LoaderState start) {
   LoaderOptions options = given;
@@ -273,35 +290,29 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(std::shared_ptr<const Dat
           absl::StrCat("local ranks [", options.first_local_rank, ", ",
                        options.first_local_rank + options.local_ranks, ") of world_size ",
                        split.world_size));
-  if (sizes && require(dataset->size() >= split.global_batch(),
+  if (sizes && require(source->size() >= split.global_batch(),
                        absl::StrCat("a global batch of ", split.global_batch(), " (micro_batch ",
                                     split.micro_batch, " x accumulation ", split.accumulation,
                                     " x world_size ", split.world_size,
-                                    ") is more than all samples of ", dataset->description()),
+                                    ") is more than all samples of ", source->description()),
                        "lower micro_batch or accumulation")) {
-    const int64_t per_epoch = Impl::BatchesPerEpoch(*dataset, options);
+    const int64_t per_epoch = Impl::BatchesPerEpoch(*source, options);
     require(start.epoch >= 0 && start.batch >= 0 && start.batch < per_epoch,
             absl::StrCat("cannot start at epoch ", start.epoch, ", batch ", start.batch,
                          ": an epoch has ", per_epoch, " global batches of ", split.global_batch()),
             "was the state saved with another global batch size?");
   }
-  absl::StatusOr<Augmenter> augmenter = Augmenter::Create(options.augment, dataset->shape());
-  if (!augmenter.ok()) {
-    return findings.ok() ? augmenter.status()
-                         : absl::InvalidArgumentError(
-                               absl::StrCat(findings.ToText(), "\n", augmenter.status().message()));
-  }
   RETURN_IF_ERROR(findings.ToStatus());
-  const int64_t sequence = start.epoch * Impl::BatchesPerEpoch(*dataset, options) + start.batch;
-  return std::unique_ptr<Loader>(new Loader(
-      std::make_unique<Impl>(std::move(dataset), options, *std::move(augmenter), sequence)));
+  const int64_t sequence = start.epoch * Impl::BatchesPerEpoch(*source, options) + start.batch;
+  return std::unique_ptr<Loader>(
+      new Loader(std::make_unique<Impl>(std::move(source), options, sequence)));
 }
 
 Loader::Loader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Loader::~Loader() = default;
 
-absl::Status Loader::Next(int rank, int micro_batch, float* images, int64_t* labels) {
-  return impl_->Next(rank, micro_batch, images, labels);
+absl::Status Loader::Next(int rank, int micro_batch, absl::Span<void* const> tensors) {
+  return impl_->Next(rank, micro_batch, tensors);
 }
 LoaderState Loader::state() const { return impl_->state(); }
 
@@ -321,7 +332,8 @@ absl::Status Loader::Seek(LoaderState state) {
 }
 
 void Loader::Stop() { impl_->Stop(); }
-ImageShape Loader::shape() const { return impl_->augmenter().output(); }
+const SampleSource& Loader::source() const { return impl_->source(); }
+const BadSamples& Loader::bad_samples() const { return impl_->bad(); }
 int64_t Loader::global_batch() const { return impl_->options().split.global_batch(); }
 int64_t Loader::batches_per_epoch() const { return impl_->per_epoch(); }
 int64_t Loader::buffer_bytes() const { return impl_->buffer_bytes(); }

@@ -4,8 +4,9 @@
 //
 //   ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, Loader::Create(train, options, saved_state));
 //   for each step, on every rank's thread:
-//     for (int m = 0; m < accumulation; ++m) RETURN_IF_ERROR(loader->Next(rank, m, images,
-//     labels));
+//     for (int m = 0; m < accumulation; ++m) {
+//       RETURN_IF_ERROR(loader->Next(rank, m, {images, labels}));
+//     }
 //   checkpoint: save loader->state()
 //
 // What a batch holds is a function of (data set, seed, epoch, place in the epoch) and the global
@@ -14,7 +15,9 @@
 // with drop_last = false that batch is filled up with the first samples of the same epoch's order.
 //
 // An error (a file that cannot be read) is reported by the batch that it belongs to, not earlier,
-// by the same sample whatever the number of threads, and again if that batch is asked for again.
+// by the same sample whatever the number of threads, and again if that batch is asked for again. With
+// on_error kSkip the next good sample of the epoch's order takes the place of one that cannot be read:
+// again a function of the data alone.
 #ifndef MILLRACE_DATA_LOADER_H_
 #define MILLRACE_DATA_LOADER_H_
 
@@ -23,9 +26,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "data/augment.h"
-#include "data/dataset.h"
+#include "data/bad_samples.h"
 #include "data/sample_order.h"
+#include "data/sample_source.h"
 
 namespace millrace {
 
@@ -44,7 +47,9 @@ struct LoaderOptions {
   // micro-batches of the current one are still being taken.
   int prefetch = 2;
 
-  AugmentOptions augment;
+  OnError on_error = OnError::kFail;
+  // Told of every sample left out, once, by whichever thread met it. kSkip only.
+  BadSamples::Report report_bad;
 };
 
 // The next global batch that training takes: what a checkpoint keeps. Only valid for the data set
@@ -59,7 +64,7 @@ class Loader {
  public:
   // kInvalidArgument names all mistakes of the options at once: sizes below 1, a data set smaller
   // than one global batch, a state beyond the end of the epoch.
-  static absl::StatusOr<std::unique_ptr<Loader>> Create(std::shared_ptr<const Dataset> dataset,
+  static absl::StatusOr<std::unique_ptr<Loader>> Create(std::shared_ptr<const SampleSource> source,
                                                         const LoaderOptions& options,
                                                         LoaderState start = {});
   // Ends the threads after the sample each is working on.
@@ -67,12 +72,12 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // Copies the next batch of (rank, micro_batch) to images [micro_batch, C, H, W] - shape() says
-  // which - and labels [micro_batch], waiting for it if need be. Each (rank, micro_batch) is asked
-  // for once in every step, in any order and from any thread, but never the same pair from two
-  // threads at once. A rank may run ahead of the others by `prefetch` global batches and then waits
-  // for them: a caller that serves all ranks by one thread must keep to that.
-  absl::Status Next(int rank, int micro_batch, float* images, int64_t* labels);
+  // Copies the next batch of (rank, micro_batch) to one tensor for each field of the source,
+  // [micro_batch, the field's shape], waiting for it if need be. Each (rank, micro_batch) is asked for
+  // once in every step, in any order and from any thread, but never the same pair from two threads at
+  // once. A rank may run ahead of the others by `prefetch` global batches and then waits for them: a
+  // caller that serves all ranks by one thread must keep to that.
+  absl::Status Next(int rank, int micro_batch, absl::Span<void* const> tensors);
 
   // The oldest global batch of which some part has not been taken. Prepared batches do not count as
   // taken, so training resumed from here misses and repeats nothing.
@@ -85,7 +90,9 @@ class Loader {
   // Ends preparation; Next returns kCancelled from now on, also where it is waiting already.
   void Stop();
 
-  ImageShape shape() const;
+  const SampleSource& source() const;
+  // What was left out so far. kSkip only.
+  const BadSamples& bad_samples() const;
   int64_t global_batch() const;
   int64_t batches_per_epoch() const;
   // Host memory of the prepared batches, for the memory plan.

@@ -20,6 +20,7 @@
 
 #include "benchmark/benchmark.h"
 #include "data/augment.h"
+#include "data/dataset_source.h"
 #include "data/loader.h"
 #include "data/open_dataset.h"
 
@@ -110,13 +111,12 @@ void BM_Loader(benchmark::State& state) {
   LoaderOptions options;
   options.split.micro_batch = 64;
   options.threads = static_cast<int>(state.range(1));
-  options.augment = Everything();
-  auto loader = *Loader::Create(Data(shape), options);
+  auto loader = *Loader::Create(*MakeDatasetSource(Data(shape), Everything()), options);
   std::vector<float> images(64 * shape.elements());
   std::vector<int64_t> labels(64);
   int64_t taken = 0;
   for (auto _ : state) {
-    if (!loader->Next(0, 0, images.data(), labels.data()).ok()) state.SkipWithError("loader");
+    if (!loader->Next(0, 0, {images.data(), labels.data()}).ok()) state.SkipWithError("loader");
     taken += 64;
   }
   Report(state, shape, taken);

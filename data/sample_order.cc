@@ -18,9 +18,19 @@ std::vector<int64_t> EpochOrder(int64_t size, uint64_t seed, int64_t epoch, bool
   return order;
 }
 
-CounterRng AugmentRng(uint64_t seed, int64_t epoch, int64_t sample) {
+SampleKey KeyOf(uint64_t seed, int64_t epoch, int64_t sample) {
   const uint64_t stream = HashCombine(HashString("data.augment"), static_cast<uint64_t>(epoch));
-  return CounterRng(seed, HashCombine(stream, static_cast<uint64_t>(sample)));
+  return {true, seed, HashCombine(stream, static_cast<uint64_t>(sample))};
+}
+
+CounterRng AugmentRng(uint64_t seed, int64_t epoch, int64_t sample) {
+  return KeyOf(seed, epoch, sample).rng();
+}
+
+int64_t SampleKey::value() const {
+  if (!random) return 0;
+  const auto mixed = static_cast<int64_t>(HashCombine(HashCombine(stream, seed), 1));
+  return mixed == 0 ? 1 : mixed;
 }
 
 }  // namespace millrace

@@ -41,6 +41,17 @@ std::vector<int64_t> EpochOrder(int64_t size, uint64_t seed, int64_t epoch, bool
 // The generator that augments one sample in one epoch.
 CounterRng AugmentRng(uint64_t seed, int64_t epoch, int64_t sample);
 
+// What may be random about a sample: nothing (evaluation), or a function of (seed, epoch, sample).
+struct SampleKey {
+  bool random = false;
+  uint64_t seed = 0, stream = 0;
+  // AugmentRng's. Only where `random`.
+  CounterRng rng() const { return CounterRng(seed, stream); }
+  // One number for models that draw their own (dropout); 0 where nothing is random, never otherwise.
+  int64_t value() const;
+};
+SampleKey KeyOf(uint64_t seed, int64_t epoch, int64_t sample);
+
 }  // namespace millrace
 
 #endif  // MILLRACE_DATA_SAMPLE_ORDER_H_

@@ -116,10 +116,11 @@ struct ConvolutionFunction : Function<ConvolutionFunction> {
     if (ctx->needs_input_grad(1)) {
       const at::Tensor x = Wide(saved[0]).contiguous();
       const at::IntArrayRef shape = saved[1].sizes();
-      result[1] = (up ? WeightSum(s, dy, x, shape) : WeightSum(s, x, dy, shape)).to(type);
+      result[1] =
+          (up ? WeightSum(s, dy, x, shape) : WeightSum(s, x, dy, shape)).to(saved[1].scalar_type());
     }
     if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) {
-      result[2] = BiasSum(dy).to(type);
+      result[2] = BiasSum(dy).to(saved[1].scalar_type());
     }
     return result;
   }

@@ -7,6 +7,9 @@
 // LibTorch allocates inside its operators; a ReplayScope serves each of these allocations at its planned place,
 // so outputs and gradients appear directly in their values and buckets. Should a tensor lie elsewhere (an
 // allocation that the probe did not foresee), it is copied: the result never depends on the replay.
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -201,6 +204,23 @@ class Forward final : public StageKernel {
   const bool train_;
 };
 
+// Not by LibTorch: on the CPU it would make a tensor of the factor, which is in no plan.
+template <typename T>
+void ScaleAs(int64_t n, double factor, void* data) {
+  T* x = static_cast<T*>(data);
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(factor * static_cast<double>(x[i]));
+}
+void Scale(DType dtype, int64_t n, double factor, void* data) {
+  switch (dtype) {
+    case DType::kBF16:
+      return ScaleAs<c10::BFloat16>(n, factor, data);
+    case DType::kF16:
+      return ScaleAs<c10::Half>(n, factor, data);
+    default:
+      return ScaleAs<float>(n, factor, data);
+  }
+}
+
 class Backward final : public StageKernel {
  public:
   // may_overflow: the step has a loss scale, so it asks which gradient was first.
@@ -241,8 +261,8 @@ class Backward final : public StageKernel {
     }
     for (size_t i = 0; i < ports_.param_grads.size(); ++i) {
       const ParamSpec& p = spec().params[i];
-      if (p.statistic) gradients->params[i].mul_(statistic_scale_);
       PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(p));
+      if (p.statistic) Scale(p.dtype, p.numel(), statistic_scale_, ports_.param_grads[i]);
     }
     *gradients = StageGradients();
     for (const auto& [begin, bytes] : ports_.gaps) std::memset(begin, 0, bytes);

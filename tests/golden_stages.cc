@@ -18,7 +18,7 @@
 namespace millrace {
 namespace {
 
-constexpr char kParam[] = "param.";
+constexpr char kParam[] = "param.", kBuffer[] = "buffer.";
 
 // Calls f(i, u) for i < n with the formula's values of `name`, -1 <= u < 1.
 template <typename F>
@@ -55,7 +55,7 @@ at::Tensor FillByFormula(const ParamSpec& p) {
 }
 
 absl::StatusOr<at::Tensor> Param(const GoldenCase& c, const ParamSpec& p) {
-  const std::string name = kParam + p.name;
+  const std::string name = (p.statistic ? kBuffer : kParam) + p.name;
   if (c.inputs.Find(name) == nullptr && c.meta.value("formula_fill", false)) {
     return FillByFormula(p);
   }

@@ -20,7 +20,7 @@ absl::StatusOr<at::Tensor> GoldenTensor(const GoldenCase& c, const std::string& 
 
 void PutTensor(GoldenOutputs& outputs, const std::string& name, const at::Tensor& t);
 
-// Parameters by stage: "param.NAME" of the inputs, or the formula's where meta.formula_fill is set. Stored
+// Parameters by stage: "param.NAME" of the inputs ("buffer.NAME" for running statistics), or the formula's where meta.formula_fill is set. Stored
 // parameters that the model does not have, and a total other than meta.num_params, are errors.
 absl::StatusOr<std::vector<Tensors>> GoldenParams(const GoldenCase& c, const ModelDef& model);
 

@@ -6,6 +6,7 @@
 #ifndef MILLRACE_DATA_IMAGE_BYTE_IMAGE_H_
 #define MILLRACE_DATA_IMAGE_BYTE_IMAGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -36,6 +36,10 @@ struct StoredSize {
   int height = 0, width = 0;
 };
 
+// What the header says, without decoding; zeros where it is not to be found. Cheap: a file's headers
+// are looked through once.
+StoredSize PeekSize(absl::Span<const uint8_t> bytes);
+
 // JPEG: grey, YCbCr, RGB, CMYK and YCCK (with Adobe's inverted inks), baseline and progressive. PNG:
 // grey, colour, palette, 1 to 16 bits, interlaced; transparency is dropped. EXIF orientation is not
 // applied: annotations of data sets refer to the pixels as stored. `image` keeps its memory between

@@ -143,6 +143,32 @@ absl::StatusOr<std::vector<uint8_t>> EncodePng(const ByteImage& image) {
   return out;
 }
 
+StoredSize PeekSize(absl::Span<const uint8_t> bytes) {
+  const auto number = [&bytes](size_t at, int count) {
+    int64_t value = 0;
+    for (int i = 0; i < count; ++i) value = value << 8 | bytes[at + i];
+    return value;
+  };
+  if (bytes.size() >= 24 && png_sig_cmp(bytes.data(), 0, 8) == 0) {
+    const int64_t width = number(16, 4), height = number(20, 4);
+    if (width > kLargestPicture || height > kLargestPicture) return {};
+    return {static_cast<int>(height), static_cast<int>(width)};
+  }
+  // JPEG: segments of 0xff, kind, length; the frame header is of kind c0..cf without c4, c8 and cc.
+  for (size_t at = 2; at + 9 <= bytes.size() && bytes[at] == 0xff;) {
+    const uint8_t kind = bytes[at + 1];
+    if (kind == 0xff) {  // padding
+      ++at;
+      continue;
+    }
+    if (kind >= 0xc0 && kind <= 0xcf && kind != 0xc4 && kind != 0xc8 && kind != 0xcc) {
+      return {static_cast<int>(number(at + 5, 2)), static_cast<int>(number(at + 7, 2))};
+    }
+    at += 2 + static_cast<size_t>(number(at + 2, 2));
+  }
+  return {};
+}
+
 absl::Status DecodeImage(absl::Span<const uint8_t> bytes, absl::string_view name,
                          const DecodeOptions& options, ByteImage* image, StoredSize* stored) {
   if (bytes.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": is empty"));

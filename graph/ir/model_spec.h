@@ -22,8 +22,8 @@ struct InitSpec {
   enum class Kind { kZeros, kOnes, kConstant, kNormal, kTruncatedNormal, kUniform, kGeometric };
   Kind kind = Kind::kZeros;
   double scale = 0;  // standard deviation (normals; truncated at 2 sigma), half width (uniform),
-                     // value (constant); geometric: rows of the last axis fall from 1 towards exp(-scale), evenly in
-                     // the logarithm, the same on all of it
+      // value (constant); geometric: rows of the last axis fall from 1 towards exp(-scale), evenly in
+      // the logarithm, the same on all of it
   double offset = 0;  // uniform: the middle
   double jitter = 0;  // geometric: standard deviation of noise in the logarithm
 };

@@ -104,7 +104,28 @@ class Checker {
       const std::string format = Data::Format_Name(d.format());
       const bool synthetic = d.format() == Data::SYNTHETIC;
       const bool idx = d.format() == Data::IDX;
-      Missing(!synthetic && d.images().empty(), "data.images",
+      const bool pictures = Pictures();
+      Missing(pictures && d.folder().empty(), "data.folder",
+              absl::StrCat("the data set's folder for format ", format));
+      ChangesNothing(
+          pictures,
+          {"data.images", "data.labels", "data.eval_images", "data.eval_labels", "data.max_value"},
+          absl::StrCat("with format ", format), "name the data set by data.folder",
+          {"data.format"});
+      ChangesNothing(!pictures,
+                     {"data.folder", "data.split", "data.eval_split", "data.annotations",
+                      "data.eval_annotations", "data.on_error"},
+                     absl::StrCat("with format ", format), "set data.format to ISIC or COCO",
+                     {"data.format"});
+      ChangesNothing(d.format() == Data::ISIC, {"data.eval_annotations"},
+                     "with format ISIC, whose splits lie in one file", "set data.annotations",
+                     {"data.format"});
+      ChangesNothing(d.format() == Data::COCO && !d.has_eval_split(), {"data.eval_annotations"},
+                     "without eval_split", "set data.eval_split", {"data.format"});
+      ChangesNothing(d.format() != Data::COCO, {"data.contiguous_classes"},
+                     absl::StrCat("with format ", format), "set data.format to COCO",
+                     {"data.format"});
+      Missing(!synthetic && !pictures && d.images().empty(), "data.images",
               absl::StrCat("the ", idx ? "images' IDX file" : "train.bin", " for format ", format));
       Missing(idx && d.labels().empty(), "data.labels", "the labels' IDX file for format IDX");
       Missing(idx && d.eval_labels().empty() && !d.eval_images().empty(), "data.eval_labels",
@@ -131,8 +152,34 @@ class Checker {
     Range(d.synthetic_count() >= 1, "data.synthetic_count", "1 or more samples");
   }
 
+  bool Pictures() const {
+    return m_.data().format() == Data::ISIC || m_.data().format() == Data::COCO;
+  }
+
   void AugmentRanges() {
     const Augment& a = m_.data().augment();
+    const std::string with = absl::StrCat("with format ", Data::Format_Name(m_.data().format()));
+    ChangesNothing(Pictures(), {"data.augment.crop_padding", "data.augment.resize"}, with,
+                   "set data.augment.crop_area_min; images get the model's size", {"data.format"});
+    ChangesNothing(
+        !Pictures(),
+        {"data.augment.vertical_flip", "data.augment.crop_area_min", "data.augment.crop_aspect",
+         "data.augment.brightness", "data.augment.contrast", "data.augment.saturation"},
+        with, "set data.format to ISIC or COCO", {"data.format"});
+    ChangesNothing(m_.data().format() != Data::COCO, {"data.augment.box_visible_min"}, with,
+                   "set data.format to COCO", {"data.format"});
+    const std::pair<const char*, double> shares[] = {
+        {"data.augment.vertical_flip", a.vertical_flip()},
+        {"data.augment.brightness", a.brightness()},
+        {"data.augment.contrast", a.contrast()},
+        {"data.augment.saturation", a.saturation()},
+        {"data.augment.box_visible_min", a.box_visible_min()}};
+    for (const auto& [path, value] : shares) {
+      Range(value >= 0 && value <= 1, path, "0 to 1");
+    }
+    Range(a.crop_area_min() > 0 && a.crop_area_min() <= 1, "data.augment.crop_area_min",
+          "more than 0, at most 1 (no window)");
+    Range(a.crop_aspect() >= 1, "data.augment.crop_aspect", "1 or more");
     Range(a.horizontal_flip() >= 0 && a.horizontal_flip() <= 1, "data.augment.horizontal_flip",
           "a probability from 0 to 1");
     Range(a.crop_padding() >= 0, "data.augment.crop_padding", "0 or more pixels");

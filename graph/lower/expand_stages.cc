@@ -199,6 +199,11 @@ class Expander {
     const std::string name = i == 0                ? "loss"
                              : tensor.name.empty() ? absl::StrCat("output_", i)
                                                    : tensor.name;
+    // Boxes are in the batch and, as predicted, among the outputs.
+    for (const TensorSpec& given : spec_.batch) {
+      if (given.name == name)
+        return Tensor(absl::StrCat("output.", name, "/", m), tensor, BufferKind::kMetric);
+    }
     return Tensor(absl::StrCat(name, "/", m), tensor, BufferKind::kMetric);
   }
 

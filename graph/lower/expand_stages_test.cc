@@ -51,6 +51,15 @@ forward/b/0(act/a/0, labels/0, param/b) -> loss/0, logits/0
 )");
 }
 
+TEST(ExpandStages, AnOutputCalledLikeATensorOfTheBatchGetsANameOfItsOwn) {
+  ModelSpec spec = MakeFakeModel({.stages = 1, .params = {}, .saved_bytes = 0});
+  spec.stages[0].outputs.push_back(spec.batch[1]);
+  const auto graph = Lower(spec, {.kind = StepKind::kEvaluate});
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const Node& last = graph->nodes()[graph->FindNode("forward/a/0")];
+  EXPECT_EQ(graph->values()[last.outputs[2]].name, "output.labels/0");
+}
+
 TEST(ExpandStages, LossIsScaledByRanksAndMicroBatches) {
   const auto graph = Lower(MakeFakeModel({.stages = 2}), {.world_size = 4, .accumulation = 2});
   ASSERT_TRUE(graph.ok()) << graph.status();

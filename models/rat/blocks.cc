@@ -152,7 +152,7 @@ struct AddNormFunction : Function<AddNormFunction> {
 };
 
 struct JoinFunction : Function<JoinFunction> {
-  static Variable forward(AutogradContext* ctx, const variable_list& tokens) {
+  static Variable forward(AutogradContext* ctx, at::TensorList tokens) {
     std::vector<int64_t> sizes;
     for (const Variable& t : tokens) sizes.push_back(t.size(1));
     ctx->saved_data["sizes"] = sizes;
@@ -229,9 +229,9 @@ struct HideFunction : Function<HideFunction> {
 };
 
 struct MeanFunction : Function<MeanFunction> {
-  static Variable forward(AutogradContext* ctx, const variable_list& losses) {
+  static Variable forward(AutogradContext* ctx, at::TensorList losses) {
     ctx->saved_data["n"] = static_cast<int64_t>(losses.size());
-    at::Tensor mean = at::empty({}, losses.at(0).options());
+    at::Tensor mean = at::empty({}, losses[0].options());
     if (!mean.is_meta()) {
       double sum = 0;
       for (const Variable& l : losses) sum += *l.data_ptr<float>();
@@ -307,7 +307,7 @@ at::Tensor AddNorm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& w
 }
 
 at::Tensor JoinTokens(const std::vector<at::Tensor>& tokens) {
-  return tokens.size() == 1 ? tokens[0] : JoinFunction::apply(tokens);
+  return tokens.size() == 1 ? tokens[0] : JoinFunction::apply(at::TensorList(tokens));
 }
 
 std::vector<at::Tensor> SplitTokens(const at::Tensor& tokens, const std::vector<int64_t>& sizes) {
@@ -333,7 +333,7 @@ at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 }
 
 at::Tensor Mean(const std::vector<at::Tensor>& losses) {
-  return losses.size() == 1 ? losses[0] : MeanFunction::apply(losses);
+  return losses.size() == 1 ? losses[0] : MeanFunction::apply(at::TensorList(losses));
 }
 
 void AddLinear(std::vector<ParamSpec>& params, const std::string& name, int64_t out, int64_t in,

@@ -121,7 +121,6 @@ GroupedTokens Group(const GroupingInput& in, const GroupingConfig& c, SharedPara
     keys = Rotate(kv[0].view(shape), c.rose, {fine}, in.spacing, p.rose(), at::Tensor());
     values = kv[1].view(shape);
   }
-  const at::Tensor last_keys = keys;
   Uses k(keys, c.iterations), v(values, c.iterations);
   keys.reset(), values.reset();
   for (int64_t i = 0; i < c.iterations; ++i) {

@@ -138,7 +138,12 @@ ImageNeeds NeedsOf(const TensorSpec& images, int64_t classes) {
 
 ImageNeeds NeedsOf(const ModelSpec& spec) {
   const StageSpec& head = spec.stages.back();
-  return NeedsOf(spec.batch[0], head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+  ImageNeeds needs =
+      NeedsOf(spec.batch[0], head.outputs.size() > 1 ? head.outputs[1].shape.back() : 0);
+  for (const TensorSpec& t : spec.batch) {
+    needs.fields.push_back({t.name, t.dtype, {t.shape.begin() + 1, t.shape.end()}});
+  }
+  return needs;
 }
 
 // Stages that memory.recompute names must be the model's; with `auto` they are chosen here.

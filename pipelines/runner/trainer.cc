@@ -231,12 +231,12 @@ absl::Status InProcessTrainer::OpenLoader(const OpenedData& data) {
   loader.shuffle = p_.data().shuffle();
   loader.threads = p_.data().threads();
   loader.prefetch = p_.data().prefetch_batches();
-  loader.augment = data.augment;
+  loader.on_error = data.on_error;
+  loader.report_bad = SayBadSample;
   ASSIGN_OR_RETURN(std::unique_ptr<Loader> made, Loader::Create(data.train, loader));
   batches_ = std::make_unique<TrainBatches>(std::move(made));
   if (data.evaluate != nullptr && c_.has_model) {
-    ASSIGN_OR_RETURN(eval_batches_, EvalBatches::Create(data.evaluate, data.augment, c_.eval_batch,
-                                                        c_.plan.world_size, data.truth));
+    ASSIGN_OR_RETURN(eval_batches_, EvalBatches::Create(data, c_.eval_batch, c_.plan.world_size));
   }
   return absl::OkStatus();
 }
@@ -401,6 +401,12 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
     result->simulated_step_seconds = static_cast<double>(step.end_ns - step.begin_ns) * 1e-9;
   }
   result->metrics_path = metrics_->path();
+  result->bad_samples = batches_->loader().bad_samples().list();
+  if (eval_batches_ != nullptr && eval_batches_->bad_samples() != nullptr) {
+    for (BadSample& bad : eval_batches_->bad_samples()->list()) {
+      result->bad_samples.push_back(std::move(bad));
+    }
+  }
   if (!storage_.files.empty()) result->storage = storage_.files[0]->description();
   const auto take = [&](const Plan& plan, const Ranks& ranks) {
     for (int t = 0; t < kTiers; ++t) {

@@ -62,7 +62,8 @@ struct RunResult {
   double loss_scale = 0;      // at the end; 0: none
   int64_t skipped_steps = 0;  // of `steps`: their gradients overflowed
   int64_t nonfinite_loss_step =
-      0;                // the first whose loss was not finite although it was not skipped; 0: none
+      0;  // the first whose loss was not finite although it was not skipped; 0: none
+  std::vector<BadSample> bad_samples;  // files left out (data.on_error SKIP), training's first
   std::string storage;  // how the storage tier's files are reached; "": there are none
   std::string metrics_path, trace_path, checkpoint_path;
   Trace trace;  // of the last runtime.trace_steps steps; refers to the compiled pipeline's plan

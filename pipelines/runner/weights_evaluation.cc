@@ -122,11 +122,10 @@ absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
   ASSIGN_OR_RETURN(const OpenedData data, OpenData(c.loaded, c.image_needs, data_folders));
   if (data.evaluate == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
-        c.loaded.file, ": names no evaluation data; help: data.eval_images, or data.eval_first"));
+        c.loaded.file,
+        ": names no evaluation data; help: data.eval_images, data.eval_split or data.eval_first"));
   }
-  ASSIGN_OR_RETURN(
-      const auto batches,
-      EvalBatches::Create(data.evaluate, data.augment, c.eval_batch, plan.world_size, data.truth));
+  ASSIGN_OR_RETURN(const auto batches, EvalBatches::Create(data, c.eval_batch, plan.world_size));
   RanksOptions o;
   o.plan = &plan;
   o.reference = p.runtime().executor() == Runtime::REFERENCE;

@@ -106,6 +106,13 @@ Json RunJson(const RunResult& r, bool losses) {
     json["metrics"]["samples"] = r.metrics.samples;
     json["metrics"]["step"] = r.metrics.step;
   }
+  if (!r.bad_samples.empty()) {
+    Json files = Json::array();
+    for (const BadSample& bad : r.bad_samples) {
+      files.push_back({{"file", bad.name}, {"message", bad.message}});
+    }
+    json["bad_files"] = {{"count", r.bad_samples.size()}, {"files", std::move(files)}};
+  }
   json["skipped_steps"] = r.skipped_steps;  // without a loss scale none
   json["weights_sha256"] = r.weights_sha256;
   json["peak_bytes_predicted"] = TiersJson(r.peak_bytes_predicted);
@@ -203,6 +210,10 @@ std::string RunText(const RunResult& r) {
   if (r.evaluated) {
     absl::StrAppend(&out, absl::StrCat("evaluation on ", r.metrics.samples,
                                        " samples: ", ToText(r.metrics), "\n"));
+  }
+  if (!r.bad_samples.empty()) {
+    absl::StrAppend(&out, r.bad_samples.size(), " bad files left out:\n");
+    for (const BadSample& bad : r.bad_samples) absl::StrAppend(&out, "  ", bad.message, "\n");
   }
   if (r.loss_scale > 0) {
     absl::StrAppend(

@@ -1,0 +1,228 @@
+#include "models/batch_norm.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "models/layers.h"
+#include "models/op_counter.h"
+
+namespace millrace {
+namespace {
+
+using layers::Wide;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+constexpr int64_t kBlockRows = 512;  // rows whose sums one thread takes
+
+int64_t Blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+
+// Of one channel, y = (x - mean) * scale + bias.
+struct Affine {
+  std::vector<float> mean, rstd, scale, bias;
+
+  Affine(const float* m, const float* var, const float* w, const float* b, int64_t n, double eps)
+      : mean(m, m + n), bias(b, b + n) {
+    for (int64_t c = 0; c < n; ++c) {
+      rstd.push_back(static_cast<float>(1 / std::sqrt(static_cast<double>(var[c]) + eps)));
+      scale.push_back(rstd.back() * w[c]);
+    }
+  }
+  float operator()(float x, int64_t c) const {
+    const auto i = static_cast<size_t>(c);
+    return (x - mean[i]) * scale[i] + bias[i];
+  }
+  float Normed(float x, int64_t c) const {
+    const auto i = static_cast<size_t>(c);
+    return (x - mean[i]) * rstd[i];
+  }
+};
+
+// visit(row, its sums) for all rows, with `width` sums per block of rows; their total in sums[0 .. width).
+template <typename Visit>
+void SumRows(int64_t rows, int64_t width, double* sums, const Visit& visit) {
+  const int64_t blocks = Blocks(rows);
+  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      double* mine = sums + b * width;
+      std::fill_n(mine, width, 0.0);
+      for (int64_t r = b * kBlockRows; r < std::min(rows, (b + 1) * kBlockRows); ++r) {
+        visit(r, mine);
+      }
+    }
+  });
+  for (int64_t b = 1; b < blocks; ++b) {
+    for (int64_t i = 0; i < width; ++i) sums[i] += sums[b * width + i];
+  }
+}
+
+template <typename Visit>
+void ForRows(int64_t rows, const Visit& visit) {
+  at::parallel_for(0, Blocks(rows), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin * kBlockRows; r < std::min(rows, end * kBlockRows); ++r) visit(r);
+  });
+}
+
+void BatchStatistics(const float* x, int64_t rows, int64_t n, double* sums, float* mean,
+                     float* var) {
+  SumRows(rows, n, sums, [&](int64_t r, double* s) {
+    for (int64_t c = 0; c < n; ++c) s[c] += static_cast<double>(x[r * n + c]);
+  });
+  for (int64_t c = 0; c < n; ++c) {
+    mean[c] = static_cast<float>(sums[c] / static_cast<double>(rows));
+  }
+  SumRows(rows, n, sums, [&](int64_t r, double* s) {
+    for (int64_t c = 0; c < n; ++c) {
+      const double d = static_cast<double>(x[r * n + c] - mean[c]);
+      s[c] += d * d;
+    }
+  });
+  for (int64_t c = 0; c < n; ++c) {
+    var[c] = static_cast<float>(sums[c] / static_cast<double>(rows));
+  }
+}
+
+at::Tensor Sums(const at::Tensor& x, int64_t per_channel) {
+  const int64_t blocks = Blocks(x.numel() / x.size(-1));
+  return at::empty({blocks, per_channel * x.size(-1)}, x.options().dtype(at::kDouble));
+}
+
+const float* Data(const at::Tensor& t) { return t.const_data_ptr<float>(); }
+
+struct BatchNormFunction : Function<BatchNormFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& weight,
+                          const Variable& bias, const Variable& running_mean,
+                          const Variable& running_var, bool training, bool relu, double eps) {
+    const at::Tensor x = Wide(x_in).contiguous(), w = Wide(weight), b = Wide(bias);
+    const int64_t n = x.size(-1), rows = x.numel() / n;
+    const at::Tensor y = at::empty(x.sizes(), x.options());
+    at::Tensor mean = Wide(running_mean), var = Wide(running_var), sums;
+    if (training) {
+      mean = at::empty({n}, x.options()), var = at::empty({n}, x.options());
+      sums = Sums(x, 1);
+    }
+    ReportWork(0, static_cast<int64_t>(x.nbytes() * (training ? 4 : 2)));
+    if (!x.is_meta()) {
+      const float* from = Data(x);
+      if (training) {
+        BatchStatistics(from, rows, n, sums.mutable_data_ptr<double>(),
+                        mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
+      }
+      const Affine affine(Data(mean), Data(var), Data(w), Data(b), n, eps);
+      float* to = y.mutable_data_ptr<float>();
+      ForRows(rows, [&](int64_t r) {
+        for (int64_t c = 0; c < n; ++c) {
+          const float z = affine(from[r * n + c], c);
+          to[r * n + c] = relu && z < 0 ? 0 : z;
+        }
+      });
+    }
+    ctx->save_for_backward({x_in, weight, bias, running_mean, running_var, mean, var});
+    ctx->saved_data["training"] = training;
+    ctx->saved_data["relu"] = relu;
+    ctx->saved_data["eps"] = eps;
+    return y.to(x_in.scalar_type());
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const bool training = ctx->saved_data["training"].toBool();
+    const bool relu = ctx->saved_data["relu"].toBool();
+    const double eps = ctx->saved_data["eps"].toDouble();
+    const at::Tensor dy = Wide(grads[0]).contiguous(), x = Wide(saved[0]).contiguous();
+    const at::Tensor w = Wide(saved[1]), b = Wide(saved[2]), mean = saved[5], var = saved[6];
+    const int64_t n = x.size(-1), rows = x.numel() / n;
+    const at::Tensor dx = at::empty(x.sizes(), x.options());
+    const at::Tensor dw = at::empty({n}, x.options()), db = at::empty({n}, x.options());
+    const at::Tensor sums = Sums(x, 2);
+    ReportWork(0, static_cast<int64_t>(x.nbytes() * 5));
+    if (!x.is_meta()) {
+      const Affine affine(Data(mean), Data(var), Data(w), Data(b), n, eps);
+      Gradients(affine, {Data(x), Data(dy), rows, n, relu, training},
+                sums.mutable_data_ptr<double>(), dx.mutable_data_ptr<float>(),
+                dw.mutable_data_ptr<float>(), db.mutable_data_ptr<float>());
+    }
+    variable_list result(8);
+    result[0] = dx.to(saved[0].scalar_type());
+    result[1] = dw.to(saved[1].scalar_type());
+    result[2] = db.to(saved[2].scalar_type());
+    if (training) {
+      result[3] = Difference(saved[3], mean, 1);
+      const auto count = static_cast<double>(rows);
+      result[4] = Difference(saved[4], var, count / std::max(count - 1, 1.0));
+    }
+    return result;
+  }
+
+ private:
+  struct Args {
+    const float *x, *dy;
+    int64_t rows, channels;
+    bool relu, training;
+  };
+
+  static void Gradients(const Affine& affine, const Args& a, double* sums, float* dx, float* dw,
+                        float* db) {
+    const int64_t n = a.channels;
+    const auto incoming = [&](int64_t i, int64_t c) {
+      return a.relu && !(affine(a.x[i], c) > 0) ? 0.0f : a.dy[i];
+    };
+    SumRows(a.rows, 2 * n, sums, [&](int64_t r, double* s) {
+      for (int64_t c = 0; c < n; ++c) {
+        const float dz = incoming(r * n + c, c);
+        s[c] += static_cast<double>(dz);
+        s[n + c] += static_cast<double>(dz * affine.Normed(a.x[r * n + c], c));
+      }
+    });
+    std::vector<float> mean_dz(static_cast<size_t>(n)), mean_normed(static_cast<size_t>(n));
+    for (int64_t c = 0; c < n; ++c) {
+      db[c] = static_cast<float>(sums[c]);
+      dw[c] = static_cast<float>(sums[n + c]);
+      if (!a.training) continue;
+      const auto i = static_cast<size_t>(c);
+      mean_dz[i] = static_cast<float>(sums[c] / static_cast<double>(a.rows));
+      mean_normed[i] = static_cast<float>(sums[n + c] / static_cast<double>(a.rows));
+    }
+    ForRows(a.rows, [&](int64_t r) {
+      for (int64_t c = 0; c < n; ++c) {
+        const auto i = static_cast<size_t>(c);
+        const float normed = affine.Normed(a.x[r * n + c], c);
+        dx[r * n + c] =
+            (incoming(r * n + c, c) - mean_dz[i] - normed * mean_normed[i]) * affine.scale[i];
+      }
+    });
+  }
+
+  // running - factor * batch
+  static at::Tensor Difference(const at::Tensor& running, const at::Tensor& batch, double factor) {
+    const at::Tensor r = Wide(running);
+    const at::Tensor d = at::empty(r.sizes(), r.options());
+    if (!r.is_meta()) {
+      for (int64_t c = 0; c < r.numel(); ++c) {
+        d.mutable_data_ptr<float>()[c] = static_cast<float>(
+            static_cast<double>(Data(r)[c]) - factor * static_cast<double>(Data(batch)[c]));
+      }
+    }
+    return d.to(running.scalar_type());
+  }
+};
+
+}  // namespace
+
+at::Tensor BatchNorm(const at::Tensor& x, const BatchNormParams& p, const BatchNormOptions& o) {
+  for (const at::Tensor* t : {&p.weight, &p.bias, &p.running_mean, &p.running_var}) {
+    TORCH_CHECK(t->dim() == 1 && t->size(0) == x.size(-1), "batch norm of ", x.sizes(),
+                " with a parameter of ", t->sizes());
+  }
+  return BatchNormFunction::apply(x, p.weight, p.bias, p.running_mean, p.running_var, o.training,
+                                  o.relu, o.eps);
+}
+
+}  // namespace millrace
