@@ -1,6 +1,6 @@
 // A whole epoch over 10,000 small generated pictures of which 20 are bad (cut off, empty, no image, a
 // missing mask) and ten are good but grey, with bad files left out. Prints what was
-// found and how long it took; exit code 0 when all 20 were reported and every other picture was seen.
+// found and how long it took; exit code 0 when all 20 were reported and every place of the epoch was filled.
 //
 //   ./bazelw run //data:skip_epoch_check -- FOLDER            about 100 MB; the folder is kept
 #include <chrono>

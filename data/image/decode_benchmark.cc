@@ -1,12 +1,14 @@
 // JPEG files of about 600 x 450 to 256 x 256 training tensors beside libjpeg-turbo's bare decoding of the
 // same files to bytes of their full size: images a second of one core.
-#include <jpeglib.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <vector>
+
+// jpeglib.h needs stdio's types before it.
+#include <jpeglib.h>
 
 #include "absl/strings/str_cat.h"
 #include "benchmark/benchmark.h"
