@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -92,9 +93,11 @@ absl::StatusOr<PictureSet> ReadIsic(const IsicOptions& options) {
   set.masks = true;
   const Json* const spacings = json.contains(kSpacing) ? &json[kSpacing] : nullptr;
   int64_t with_spacing = 0;
+  std::set<std::string> taken;
   for (const Json& id : json[options.split]) {
     if (!id.is_string()) continue;
     const std::string name = IdOf(id.get<std::string>());
+    if (!taken.insert(name).second) continue;  // said above
     Picture picture;
     const std::string stem = absl::StrCat(options.folder, "/images/", name);
     picture.image = stem + ".jpg";

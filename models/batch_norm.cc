@@ -21,40 +21,85 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 constexpr int64_t kBlockRows = 512;  // rows whose sums one thread takes
+constexpr int64_t kFewRows = 16;
 
 int64_t Blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
-// Of one channel, y = (x - mean) * scale + bias.
-struct Affine {
-  std::vector<float> mean, rstd, scale, bias;
+// What the loops over a row's channels read: y = (x - mean) * scale + bias, scale = rstd * weight. Row by row, over
+// plain memory that overlaps with nothing: that is what the compiler makes vectors of.
+struct Channels {
+  int64_t n;
+  const float *mean, *bias;
+  std::vector<float> rstd, scale;
 
-  Affine(const float* m, const float* var, const float* w, const float* b, int64_t n, double eps)
-      : mean(m, m + n), bias(b, b + n) {
+  Channels(const float* m, const float* var, const float* w, const float* b, int64_t n, double eps)
+      : n(n), mean(m), bias(b) {
     for (int64_t c = 0; c < n; ++c) {
       rstd.push_back(static_cast<float>(1 / std::sqrt(static_cast<double>(var[c]) + eps)));
       scale.push_back(rstd.back() * w[c]);
     }
   }
-  float operator()(float x, int64_t c) const {
-    const auto i = static_cast<size_t>(c);
-    return (x - mean[i]) * scale[i] + bias[i];
-  }
-  float Normed(float x, int64_t c) const {
-    const auto i = static_cast<size_t>(c);
-    return (x - mean[i]) * rstd[i];
-  }
 };
 
-// visit(row, its sums) for all rows, with `width` sums per block of rows; their total in sums[0 .. width).
+void AddRow(int64_t n, const float* __restrict x, float* __restrict sums) {
+  for (int64_t c = 0; c < n; ++c) sums[c] += x[c];
+}
+void AddSquares(int64_t n, const float* __restrict x, const float* __restrict mean,
+                float* __restrict sums) {
+  for (int64_t c = 0; c < n; ++c) {
+    const float d = x[c] - mean[c];
+    sums[c] += d * d;
+  }
+}
+template <bool kRelu>
+void NormaliseRow(int64_t n, const float* __restrict x, const float* __restrict mean,
+                  const float* __restrict scale, const float* __restrict bias,
+                  float* __restrict y) {
+  for (int64_t c = 0; c < n; ++c) {
+    const float z = (x[c] - mean[c]) * scale[c] + bias[c];
+    y[c] = kRelu && z < 0 ? 0 : z;
+  }
+}
+// dz, the gradient before the ReLU, in place of dy; sums += dz, normed_sums += dz * normed x.
+template <bool kRelu>
+void GradientRow(int64_t n, const float* __restrict x, const float* __restrict dy,
+                 const float* __restrict mean, const float* __restrict rstd,
+                 const float* __restrict scale, const float* __restrict bias, float* __restrict dz,
+                 float* __restrict sums, float* __restrict normed_sums) {
+  for (int64_t c = 0; c < n; ++c) {
+    const float d = x[c] - mean[c], z = d * scale[c] + bias[c];
+    const float g = !kRelu || z > 0 ? dy[c] : 0;
+    dz[c] = g;
+    sums[c] += g;
+    normed_sums[c] += g * (d * rstd[c]);
+  }
+}
+// dx from dz, which is there already.
+void InputRow(int64_t n, const float* __restrict x, const float* __restrict mean,
+              const float* __restrict rstd, const float* __restrict scale,
+              const float* __restrict mean_dz, const float* __restrict mean_normed,
+              float* __restrict dx) {
+  for (int64_t c = 0; c < n; ++c) {
+    const float normed = (x[c] - mean[c]) * rstd[c];
+    dx[c] = (dx[c] - mean_dz[c] - normed * mean_normed[c]) * scale[c];
+  }
+}
+
+// visit(row, sums) for all rows, with `width` sums; their total in sums[0 .. width). A few rows are summed in float, what
+// they give in double: accurate, and most additions are the cheaper ones.
 template <typename Visit>
 void SumRows(int64_t rows, int64_t width, double* sums, const Visit& visit) {
   const int64_t blocks = Blocks(rows);
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> few(static_cast<size_t>(width));
     for (int64_t b = begin; b < end; ++b) {
       double* mine = sums + b * width;
       std::fill_n(mine, width, 0.0);
-      for (int64_t r = b * kBlockRows; r < std::min(rows, (b + 1) * kBlockRows); ++r) {
-        visit(r, mine);
+      const int64_t last = std::min(rows, (b + 1) * kBlockRows);
+      for (int64_t first = b * kBlockRows; first < last; first += kFewRows) {
+        std::fill(few.begin(), few.end(), 0.0f);
+        for (int64_t r = first; r < std::min(last, first + kFewRows); ++r) visit(r, few.data());
+        for (int64_t i = 0; i < width; ++i) mine[i] += static_cast<double>(few[i]);
       }
     }
   });
@@ -72,18 +117,11 @@ void ForRows(int64_t rows, const Visit& visit) {
 
 void BatchStatistics(const float* x, int64_t rows, int64_t n, double* sums, float* mean,
                      float* var) {
-  SumRows(rows, n, sums, [&](int64_t r, double* s) {
-    for (int64_t c = 0; c < n; ++c) s[c] += static_cast<double>(x[r * n + c]);
-  });
+  SumRows(rows, n, sums, [&](int64_t r, float* s) { AddRow(n, x + r * n, s); });
   for (int64_t c = 0; c < n; ++c) {
     mean[c] = static_cast<float>(sums[c] / static_cast<double>(rows));
   }
-  SumRows(rows, n, sums, [&](int64_t r, double* s) {
-    for (int64_t c = 0; c < n; ++c) {
-      const double d = static_cast<double>(x[r * n + c] - mean[c]);
-      s[c] += d * d;
-    }
-  });
+  SumRows(rows, n, sums, [&](int64_t r, float* s) { AddSquares(n, x + r * n, mean, s); });
   for (int64_t c = 0; c < n; ++c) {
     var[c] = static_cast<float>(sums[c] / static_cast<double>(rows));
   }
@@ -115,13 +153,11 @@ struct BatchNormFunction : Function<BatchNormFunction> {
         BatchStatistics(from, rows, n, sums.mutable_data_ptr<double>(),
                         mean.mutable_data_ptr<float>(), var.mutable_data_ptr<float>());
       }
-      const Affine affine(Data(mean), Data(var), Data(w), Data(b), n, eps);
+      const Channels k(Data(mean), Data(var), Data(w), Data(b), n, eps);
       float* to = y.mutable_data_ptr<float>();
       ForRows(rows, [&](int64_t r) {
-        for (int64_t c = 0; c < n; ++c) {
-          const float z = affine(from[r * n + c], c);
-          to[r * n + c] = relu && z < 0 ? 0 : z;
-        }
+        (relu ? NormaliseRow<true> : NormaliseRow<false>)(n, from + r * n, k.mean, k.scale.data(),
+                                                          k.bias, to + r * n);
       });
     }
     ctx->save_for_backward({x_in, weight, bias, running_mean, running_var, mean, var});
@@ -144,10 +180,10 @@ struct BatchNormFunction : Function<BatchNormFunction> {
     const at::Tensor sums = Sums(x, 2);
     ReportWork(0, static_cast<int64_t>(x.nbytes() * 5));
     if (!x.is_meta()) {
-      const Affine affine(Data(mean), Data(var), Data(w), Data(b), n, eps);
-      Gradients(affine, {Data(x), Data(dy), rows, n, relu, training},
-                sums.mutable_data_ptr<double>(), dx.mutable_data_ptr<float>(),
-                dw.mutable_data_ptr<float>(), db.mutable_data_ptr<float>());
+      const Channels k(Data(mean), Data(var), Data(w), Data(b), n, eps);
+      Gradients(k, {Data(x), Data(dy), rows, relu, training}, sums.mutable_data_ptr<double>(),
+                dx.mutable_data_ptr<float>(), dw.mutable_data_ptr<float>(),
+                db.mutable_data_ptr<float>());
     }
     variable_list result(8);
     result[0] = dx.to(saved[0].scalar_type());
@@ -164,22 +200,17 @@ struct BatchNormFunction : Function<BatchNormFunction> {
  private:
   struct Args {
     const float *x, *dy;
-    int64_t rows, channels;
+    int64_t rows;
     bool relu, training;
   };
 
-  static void Gradients(const Affine& affine, const Args& a, double* sums, float* dx, float* dw,
+  static void Gradients(const Channels& k, const Args& a, double* sums, float* dx, float* dw,
                         float* db) {
-    const int64_t n = a.channels;
-    const auto incoming = [&](int64_t i, int64_t c) {
-      return a.relu && !(affine(a.x[i], c) > 0) ? 0.0f : a.dy[i];
-    };
-    SumRows(a.rows, 2 * n, sums, [&](int64_t r, double* s) {
-      for (int64_t c = 0; c < n; ++c) {
-        const float dz = incoming(r * n + c, c);
-        s[c] += static_cast<double>(dz);
-        s[n + c] += static_cast<double>(dz * affine.Normed(a.x[r * n + c], c));
-      }
+    const int64_t n = k.n;
+    SumRows(a.rows, 2 * n, sums, [&](int64_t r, float* s) {
+      (a.relu ? GradientRow<true> : GradientRow<false>)(n, a.x + r * n, a.dy + r * n, k.mean,
+                                                        k.rstd.data(), k.scale.data(), k.bias,
+                                                        dx + r * n, s, s + n);
     });
     std::vector<float> mean_dz(static_cast<size_t>(n)), mean_normed(static_cast<size_t>(n));
     for (int64_t c = 0; c < n; ++c) {
@@ -191,12 +222,8 @@ struct BatchNormFunction : Function<BatchNormFunction> {
       mean_normed[i] = static_cast<float>(sums[n + c] / static_cast<double>(a.rows));
     }
     ForRows(a.rows, [&](int64_t r) {
-      for (int64_t c = 0; c < n; ++c) {
-        const auto i = static_cast<size_t>(c);
-        const float normed = affine.Normed(a.x[r * n + c], c);
-        dx[r * n + c] =
-            (incoming(r * n + c, c) - mean_dz[i] - normed * mean_normed[i]) * affine.scale[i];
-      }
+      InputRow(n, a.x + r * n, k.mean, k.rstd.data(), k.scale.data(), mean_dz.data(),
+               mean_normed.data(), dx + r * n);
     });
   }
 

@@ -9,7 +9,7 @@
 // Evaluation normalises by the running statistics, which then have no gradients.
 //
 // The ReLU is here because its result then needs not be kept: backward finds its sign from x again. Sums are in
-// double, cut by shapes alone, so bits do not depend on the number of threads. bf16 and f16 are f32 inside.
+// double but for a few rows at a time, cut by shapes alone, so bits do not depend on the number of threads. bf16 and f16 are f32 inside.
 #ifndef MILLRACE_MODELS_BATCH_NORM_H_
 #define MILLRACE_MODELS_BATCH_NORM_H_
 

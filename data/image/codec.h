@@ -25,8 +25,9 @@ namespace millrace {
 struct DecodeOptions {
   // 1: grey. 4: colour. Files of either kind give both.
   int channels = 4;
-  // JPEG only: the picture may come out smaller than it is stored, by eighths, as long as it has at
-  // least this many rows and columns; 0: its own size. Saves most of the decoding of large pictures.
+  // JPEG only: the picture may come out a half, a quarter or an eighth as large as it is stored, as
+  // long as it has at least this many rows and columns; 0: its own size. Saves most of the decoding of
+  // large pictures.
   int min_height = 0;
   int min_width = 0;
 };

@@ -130,6 +130,25 @@ TEST(Lower, EvaluationHasTheTrainingStepsPersistentBuffersInTheirOrder) {
   }
 }
 
+TEST(Lower, EvaluationAloneKeepsParametersAndNothingElse) {
+  for (int stage = 0; stage <= 3; ++stage) {
+    const auto evaluate =
+        Lower(MakeFakeModel(),
+              {.kind = StepKind::kEvaluate, .alone = true, .world_size = 2, .zero_stage = stage});
+    ASSERT_TRUE(evaluate.ok()) << evaluate.status();
+    int64_t bytes = 0;
+    for (const Buffer& b : evaluate->buffers()) {
+      if (!b.persistent) continue;
+      EXPECT_EQ(b.kind, BufferKind::kParameter) << b.name;
+      bytes += b.bytes;
+    }
+    int64_t elements = 0;  // with the padding of buckets
+    for (const Bucket& b : evaluate->buckets()) elements += b.numel;
+    EXPECT_GE(elements, MakeFakeModel().parameter_count());
+    EXPECT_EQ(bytes, elements * 4 / (stage == 3 ? 2 : 1)) << stage;
+  }
+}
+
 TEST(Lower, AllMistakesInTheOptionsAreNamedAtOnce) {
   const auto graph =
       Lower(MakeFakeModel(),

@@ -38,18 +38,22 @@ Arg* ArgOf(Model* model, const std::string& name) {
   return arg;
 }
 
-// "256,128" with the first becoming `size`.
+// "256,128" with the first becoming `size`; of "512x640" (height x width) the height, and the width by its ratio.
 absl::StatusOr<std::string> Scaled(const std::string& sizes, int64_t size) {
-  std::vector<int64_t> scaled;
+  std::vector<std::string> scaled;
   double ratio = 0;
-  for (const absl::string_view text : absl::StrSplit(sizes, ',')) {
-    int64_t value = 0;
-    if (!absl::SimpleAtoi(text, &value) || value < 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the model's image_sizes: \"", sizes, "\" is not a list of sizes"));
+  for (const absl::string_view scale : absl::StrSplit(sizes, ',')) {
+    std::vector<int64_t> axes;
+    for (const absl::string_view text : absl::StrSplit(scale, 'x')) {
+      int64_t value = 0;
+      if (!absl::SimpleAtoi(text, &value) || value < 1) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("the model's image size \"", sizes, "\" is not a list of sizes"));
+      }
+      if (ratio == 0) ratio = static_cast<double>(size) / static_cast<double>(value);
+      axes.push_back(std::max<int64_t>(1, std::llround(ratio * static_cast<double>(value))));
     }
-    if (ratio == 0) ratio = static_cast<double>(size) / static_cast<double>(value);
-    scaled.push_back(std::max<int64_t>(1, std::llround(ratio * static_cast<double>(value))));
+    scaled.push_back(absl::StrJoin(axes, "x"));
   }
   return absl::StrJoin(scaled, ",");
 }
@@ -60,20 +64,20 @@ absl::Status SetImageSize(int64_t size, LoadedPipeline* pipeline) {
   Pipeline& p = pipeline->proto;
   const ModelEntry* entry = ModelRegistry::Global().Find(p.model().name());
   if (entry == nullptr) return absl::OkStatus();  // said when it is compiled
-  const auto declared = [entry](const char* name) {
-    return std::find_if(entry->args.begin(), entry->args.end(),
-                        [name](const ModelArg& a) { return a.name == name; });
-  };
-  if (const auto sizes = declared(kSizes); sizes != entry->args.end()) {
-    Arg* arg = ArgOf(p.mutable_model(), kSizes);
-    if (arg->value_case() != Arg::kS) arg->set_s(std::get<std::string>(sizes->default_value));
-    ASSIGN_OR_RETURN(const std::string scaled, Scaled(arg->s(), size));
-    arg->set_s(scaled);
-  } else if (declared(kSize) != entry->args.end()) {
-    ArgOf(p.mutable_model(), kSize)->set_i(size);
-  } else {
+  const auto declared = std::find_if(entry->args.begin(), entry->args.end(), [](const ModelArg& a) {
+    return a.name == kSizes || a.name == kSize;
+  });
+  if (declared == entry->args.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "model '", p.model().name(), "' has neither an argument ", kSizes, " nor ", kSize));
+  }
+  Arg* arg = ArgOf(p.mutable_model(), declared->name);
+  if (const auto* own = std::get_if<std::string>(&declared->default_value)) {
+    ASSIGN_OR_RETURN(const std::string scaled,
+                     Scaled(arg->value_case() == Arg::kS ? arg->s() : *own, size));
+    arg->set_s(scaled);
+  } else {
+    arg->set_i(size);
   }
   if (p.data().format() == Data::IDX || p.data().format() == Data::CIFAR100) {
     p.mutable_data()->mutable_augment()->set_resize(static_cast<int>(size));

@@ -20,8 +20,8 @@
 
 namespace millrace {
 
-// The model's argument `image_sizes` (one per scale, the others keep their ratio to the first) or `image_size`; where the
-// data are images of one fixed size, they are resized. The error names what the model has instead.
+// The model's argument `image_size` or `image_sizes`: a number, or a list with one entry a scale, "256,128" or "512x640",
+// whose other numbers keep their ratio to the first. Where the data are images of one fixed size, they are resized.
 absl::Status SetImageSize(int64_t size, LoadedPipeline* pipeline);
 
 // `path`: a safetensors file, a step's folder, or a run's folder or its checkpoints/ (the newest step).
