@@ -74,7 +74,7 @@ TEST(TextReader, MisspeltEnumValueListsAllAndTheNearOne) {
   EXPECT_THAT(
       r.messages,
       ElementsAre("p:1:16: error: [unknown_value] 'data.format' is SYNTETIC, expected one of "
-                  "SYNTHETIC, IDX, CIFAR100; help: did you mean 'SYNTHETIC'?"));
+                  "SYNTHETIC, IDX, CIFAR100, ISIC, COCO; help: did you mean 'SYNTHETIC'?"));
   EXPECT_THAT(Read("optimizer { kind: \"SGD\" }").messages[0],
               HasSubstr("help: did you mean 'SGD'?"));
 }
