@@ -81,6 +81,7 @@ class Builder {
  public:
   Builder(RatConfig config, const ModelRequest& request)
       : c_(std::move(config)), batch_(request.micro_batch) {
+    draws_ = c_.dropout > 0;
     if (request.evaluate) c_.dropout = 0;
   }
 
@@ -93,7 +94,7 @@ class Builder {
           AddBatch(Scaled("images", s), DType::kF32, {batch_, c_.channels, g[0], g[1]}));
     }
     if (c_.spacing) spacing_ = AddBatch("spacing", DType::kF32, {batch_, c_.scales(), 2});
-    if (c_.dropout > 0) keys_ = AddBatch("keys", DType::kI64, {batch_});
+    if (draws_) keys_ = AddBatch("keys", DType::kI64, {batch_});  // also where none reads them
     AddProjection();
     for (int64_t i = 0; i < c_.blocks(); ++i) {
       AddGrouping(i);
@@ -293,6 +294,7 @@ class Builder {
 
   RatConfig c_;
   int64_t batch_;
+  bool draws_ = false;
   ModelDef m_;
   std::vector<int> images_;
   int spacing_ = -1, keys_ = -1;
