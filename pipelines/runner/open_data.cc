@@ -150,9 +150,12 @@ void OpenLabelled(const LoadedPipeline& pipeline, const ImageNeeds& needs,
     CheckShape(**dataset, augment, needs, pipeline, at_images, &findings);
     auto source = MakeDatasetSource(*dataset, augment, fields);
     if (source.ok()) return *source;
-    for (Finding f : FindingsOf(source.status()).list()) {
+    const Findings said = FindingsOf(source.status());
+    for (Finding f : said.list()) {
       findings.Add(pipeline.At("data", f.check, f.message, f.suggestion));
     }
+    if (said.ok())
+      findings.Add(pipeline.At("data", "data", std::string(source.status().message())));
     return nullptr;
   };
   opened->train = open(/*evaluate=*/false);
@@ -178,10 +181,11 @@ void OpenSyntheticTensors(const LoadedPipeline& pipeline, const ImageNeeds& need
     o.first = evaluate ? data.synthetic_count() : data.first();
     auto source = MakeSyntheticSource(o);
     if (source.ok()) return *source;
-    for (const Finding& f : FindingsOf(source.status()).list()) {
+    const Findings said = FindingsOf(source.status());
+    for (const Finding& f : said.list()) {
       findings->Add(pipeline.At("data.format", f.check, f.message, f.suggestion));
     }
-    if (FindingsOf(source.status()).ok()) {
+    if (said.ok()) {
       findings->Add(
           pipeline.At("data.synthetic_count", "data", std::string(source.status().message())));
     }
