@@ -51,17 +51,16 @@ class Update {
     return absl::OkStatus();
   }
   float grad_scale() const { return coefficient_ != nullptr ? coefficient_[0] : 1.0f; }
-  const std::vector<BucketRun>& runs() const { return runs_; }
+  // Every run by `update`, the optimizer's rule; running statistics by their own, which all optimizers share.
+  template <typename Rule>
+  absl::Status ForEachRun(const Rule& update) const {
+    for (const BucketRun& run : runs_) {
+      RETURN_IF_ERROR(run.statistic ? MoveStatistic(run) : update(run));
+    }
+    return absl::OkStatus();
+  }
   float* param(const BucketRun& run) const { return p_ + run.begin; }
   const void* grad(const BucketRun& run) const { return g_ + run.begin * SizeOf(grad_); }
-  // running -= momentum * (running - value): no part of clipping or of what else the optimizer does.
-  absl::Status MoveStatistic(const BucketRun& run) const {
-    SgdScalars s;
-    s.lr = run.momentum;
-    s.momentum = s.weight_decay = 0;
-    s.grad_scale = 1;
-    return SgdUpdate(param(run), grad(run), nullptr, run.count, s, options(run));
-  }
   UpdateOptions options(const BucketRun& run) const {
     UpdateOptions o;
     o.grad = grad_;
@@ -72,6 +71,15 @@ class Update {
   }
 
  private:
+  // running -= momentum * (running - value): no part of clipping or of what else the optimizer does.
+  absl::Status MoveStatistic(const BucketRun& run) const {
+    SgdScalars s;
+    s.lr = run.momentum;
+    s.momentum = s.weight_decay = 0;
+    s.grad_scale = 1;
+    return SgdUpdate(param(run), grad(run), nullptr, run.count, s, options(run));
+  }
+
   const std::vector<BucketRun> runs_;
   float* const p_;
   const char* const g_;
@@ -104,16 +112,11 @@ class AdamKernel final : public Kernel {
     s.lr = step.lr;
     s.step = step.update - delay_;
     s.grad_scale = update_.grad_scale();
-    for (const BucketRun& run : update_.runs()) {
-      if (run.statistic) {
-        RETURN_IF_ERROR(update_.MoveStatistic(run));
-        continue;
-      }
+    return update_.ForEachRun([&](const BucketRun& run) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
-      RETURN_IF_ERROR(AdamUpdate(update_.param(run), update_.grad(run), m_ + run.begin,
-                                 v_ + run.begin, run.count, s, update_.options(run)));
-    }
-    return absl::OkStatus();
+      return AdamUpdate(update_.param(run), update_.grad(run), m_ + run.begin, v_ + run.begin,
+                        run.count, s, update_.options(run));
+    });
   }
 
  private:
@@ -140,17 +143,12 @@ class SgdKernel final : public Kernel {
     SgdScalars s = scalars_;
     s.lr = step.lr;
     s.grad_scale = update_.grad_scale();
-    for (const BucketRun& run : update_.runs()) {
-      if (run.statistic) {
-        RETURN_IF_ERROR(update_.MoveStatistic(run));
-        continue;
-      }
+    return update_.ForEachRun([&](const BucketRun& run) {
       s.weight_decay = run.decay ? scalars_.weight_decay : 0;
-      RETURN_IF_ERROR(SgdUpdate(update_.param(run), update_.grad(run),
-                                buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s,
-                                update_.options(run)));
-    }
-    return absl::OkStatus();
+      return SgdUpdate(update_.param(run), update_.grad(run),
+                       buffer_ != nullptr ? buffer_ + run.begin : nullptr, run.count, s,
+                       update_.options(run));
+    });
   }
 
  private:

@@ -105,6 +105,16 @@ std::string ExistingFile(const std::string& path, const std::vector<std::string>
   return file;
 }
 
+// What a source says of its fields, at `at`; a status without findings is of its files or counts, at `otherwise`.
+void Complain(const LoadedPipeline& pipeline, const char* at, const char* otherwise,
+              const absl::Status& status, Findings* findings) {
+  const Findings said = FindingsOf(status);
+  for (const Finding& f : said.list()) {
+    findings->Add(pipeline.At(at, f.check, f.message, f.suggestion));
+  }
+  if (said.ok()) findings->Add(pipeline.At(otherwise, "data", std::string(status.message())));
+}
+
 // IDX, CIFAR and synthetic images with labels.
 void OpenLabelled(const LoadedPipeline& pipeline, const ImageNeeds& needs,
                   const std::vector<std::string>& folders, OpenedData* opened,
@@ -150,12 +160,7 @@ void OpenLabelled(const LoadedPipeline& pipeline, const ImageNeeds& needs,
     CheckShape(**dataset, augment, needs, pipeline, at_images, &findings);
     auto source = MakeDatasetSource(*dataset, augment, fields);
     if (source.ok()) return *source;
-    const Findings said = FindingsOf(source.status());
-    for (Finding f : said.list()) {
-      findings.Add(pipeline.At("data", f.check, f.message, f.suggestion));
-    }
-    if (said.ok())
-      findings.Add(pipeline.At("data", "data", std::string(source.status().message())));
+    Complain(pipeline, "data", "data", source.status(), &findings);
     return nullptr;
   };
   opened->train = open(/*evaluate=*/false);
@@ -181,14 +186,7 @@ void OpenSyntheticTensors(const LoadedPipeline& pipeline, const ImageNeeds& need
     o.first = evaluate ? data.synthetic_count() : data.first();
     auto source = MakeSyntheticSource(o);
     if (source.ok()) return *source;
-    const Findings said = FindingsOf(source.status());
-    for (const Finding& f : said.list()) {
-      findings->Add(pipeline.At("data.format", f.check, f.message, f.suggestion));
-    }
-    if (said.ok()) {
-      findings->Add(
-          pipeline.At("data.synthetic_count", "data", std::string(source.status().message())));
-    }
+    Complain(pipeline, "data.format", "data.synthetic_count", source.status(), findings);
     return nullptr;
   };
   opened->train = open(/*evaluate=*/false);
