@@ -126,6 +126,11 @@ absl::Status Validate(const Collective& call, int rank, int size) {
   return absl::OkStatus();
 }
 
+absl::Status Communicator::Issue(const Collective& call, void*) {
+  return absl::UnimplementedError(
+      absl::StrCat(Name(call.kind), " '", call.name, "': this communicator has no device streams"));
+}
+
 absl::Status Run(Communicator& communicator, const Collective& call) {
   std::mutex mu;
   std::condition_variable ended;

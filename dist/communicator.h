@@ -97,6 +97,12 @@ class Communicator {
   // returns.
   virtual void Start(const Collective& call, std::function<void(absl::Status)> done) = 0;
 
+  // For communicators of devices (native_streams() is true): puts the call at the end of the given native stream
+  // (cudaStream_t) and returns; it is complete when the stream has come past it. Same order rules as Start. The
+  // default is kUnimplemented.
+  virtual bool native_streams() const { return false; }
+  virtual absl::Status Issue(const Collective& call, void* native_stream);
+
   // Ends all pending and later calls of all members with `why`; a call whose data is already moving
   // may still end with OK. The first reason stays. The group is of no use afterwards and must be
   // rebuilt.

@@ -62,6 +62,7 @@ struct RankContext {
   OptimizerSettings optimizer;
   int threads = 1;                 // that an update may use
   StorageFile* storage = nullptr;  // null: the plan has no storage tier
+  Device* device = nullptr;        // null: the CPU back end
 };
 
 struct KernelArgs {
@@ -95,20 +96,26 @@ using KernelMaker = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(const 
 class KernelRegistry {
  public:
   static KernelRegistry& Global();
-  bool Register(const std::string& op, KernelMaker maker);
-  const KernelMaker* Find(const std::string& op) const;  // nullptr when no kernel is linked
+  bool Register(const std::string& op, KernelMaker maker, const std::string& device = "");
+  // nullptr when no kernel is linked. `device`: Device::kernels().
+  const KernelMaker* Find(const std::string& op, absl::string_view device = "") const;
   std::vector<std::string> Names() const;
 
  private:
-  std::map<std::string, KernelMaker> makers_;
+  std::map<std::pair<std::string, std::string>, KernelMaker> makers_;  // by device, operation
 };
 
 // For MakeKernels (graph/runtime/kernel.h): makes each node's kernel from the registry. `rank` must outlive the
-// kernels. Unknown operations are errors that name the operation.
+// kernels. Nodes of a device's streams (graph/ir/lane_kind.h) get the device's kernels, all others the CPU's. Unknown
+// operations are errors that name the operation.
 KernelFactory RegistryFactory(RankContext* rank);
 
 #define REGISTER_KERNEL(id, maker) \
   static const bool millrace_kernel_##id = ::millrace::KernelRegistry::Global().Register(#id, maker)
+// REGISTER_DEVICE_KERNEL(cuda, adamw, Make)
+#define REGISTER_DEVICE_KERNEL(device, id, maker)     \
+  static const bool millrace_kernel_##device##_##id = \
+      ::millrace::KernelRegistry::Global().Register(#id, maker, #device)
 
 }  // namespace millrace
 

@@ -32,6 +32,11 @@ absl::string_view Name(LaneKind kind);  // "compute", "host_to_device"
 // Of either half of an asynchronous pair: that of the whole operation.
 LaneKind LaneKindOf(const Graph& graph, NodeId node);
 
+// Whether a device with memory and streams of its own does the lane's work in a stream; else the host does it.
+inline bool InStream(LaneKind kind) {
+  return kind != LaneKind::kHostCompute && kind != LaneKind::kStorage;
+}
+
 // Bytes that a copy moves: those of its inputs.
 int64_t BytesMoved(const Graph& graph, const Node& copy);
 

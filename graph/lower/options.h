@@ -66,6 +66,9 @@ struct LowerOptions {
   int64_t prefetch_bytes = 0;  // stage 3: their bytes at most; 0: only prefetch_depth limits
   int accumulation = 1;        // micro-batches per step
   AccumulationPolicy policy = AccumulationPolicy::kReduceEach;
+  // The device has memory of its own (machine's device.kind CUDA): what the host makes or reads is copied through pinned
+  // memory, and no operation but a copy touches both.
+  bool separate_memory = false;
   bool overlap = true;  // collectives beside compute; false: all synchronous
   OptimizerKind optimizer = OptimizerKind::kAdamW;
   bool momentum = true;  // SGD: keeps a momentum buffer

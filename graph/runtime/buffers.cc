@@ -83,15 +83,15 @@ absl::StatusOr<std::shared_ptr<RankArenas>> RankArenas::Allocate(
       arenas->bytes_[t] = std::max(arenas->bytes_[t], plan->ForRank(rank).arena_bytes[t]);
     }
   }
-  arenas->release_ = options.release;
+  arenas->device_ = options.device;
   for (int t = 0; t < kTiers; ++t) {
     const Tier tier = static_cast<Tier>(t);
     const int64_t bytes = arenas->bytes_[t];
     if (bytes == 0 || tier == Tier::kStorage) continue;
     const std::string what =
         absl::StrCat("allocating ", bytes, " bytes of tier ", Name(tier), " for rank ", rank);
-    if (options.allocate) {
-      absl::StatusOr<void*> base = options.allocate(tier, bytes);
+    if (options.device != nullptr) {
+      absl::StatusOr<void*> base = options.device->Allocate(tier, bytes);
       if (!base.ok()) return Annotate(base.status(), what);
       arenas->base_[t] = *base;
     }
@@ -111,10 +111,22 @@ RankArenas::~RankArenas() {
     if (base_[t] == nullptr) continue;
     if (mapped_[t] > 0) {
       munmap(base_[t], mapped_[t]);
-    } else if (release_) {
-      release_(static_cast<Tier>(t), base_[t], bytes_[t]);
+    } else {
+      device_->Release(static_cast<Tier>(t), base_[t], bytes_[t]);
     }
   }
+}
+
+absl::Status RankArenas::Read(Tier tier, void* host, const void* at, int64_t bytes) const {
+  if (device_ != nullptr && tier == Tier::kDevice) return device_->Read(host, at, bytes);
+  std::memcpy(host, at, bytes);
+  return absl::OkStatus();
+}
+
+absl::Status RankArenas::Write(Tier tier, void* at, const void* host, int64_t bytes) const {
+  if (device_ != nullptr && tier == Tier::kDevice) return device_->Write(at, host, bytes);
+  std::memcpy(at, host, bytes);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank,
@@ -151,6 +163,16 @@ absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank,
 absl::StatusOr<RankBuffers> RankBuffers::Create(const Plan& plan, int rank) {
   ASSIGN_OR_RETURN(std::shared_ptr<RankArenas> arenas, RankArenas::Allocate({&plan}, rank));
   return Create(plan, rank, std::move(arenas));
+}
+
+absl::Status RankBuffers::Read(ValueId v, void* host) const {
+  return arenas_->Read(plan_->graph.buffers()[plan_->graph.values()[v].buffer].tier, host,
+                       address_[v], bytes(v));
+}
+
+absl::Status RankBuffers::Write(ValueId v, const void* host) const {
+  return arenas_->Write(plan_->graph.buffers()[plan_->graph.values()[v].buffer].tier, address_[v],
+                        host, bytes(v));
 }
 
 void* RankBuffers::buffer(BufferId b) const {

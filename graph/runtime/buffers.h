@@ -18,13 +18,13 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "graph/plan/plan.h"
+#include "graph/runtime/device.h"
 
 namespace millrace {
 
@@ -34,10 +34,8 @@ class RankArenas {
     // Touches every page now rather than in the first step (a page fault costs about 0.25 us per KiB of
     // arena), from the calling thread, so that it also decides the memory's NUMA node.
     bool prefault = false;
-    // Replaces ordinary memory for a tier (device, pinned, files): returns 64-byte aligned zeroed memory.
-    // Return nullptr to leave the tier to the default. `release` gives it back.
-    std::function<absl::StatusOr<void*>(Tier tier, int64_t bytes)> allocate;
-    std::function<void(Tier tier, void* base, int64_t bytes)> release;
+    // Whose memory the device and the pinned tier are; null: the host's.
+    std::shared_ptr<Device> device;
   };
 
   // kInvalidArgument when the plans' persistent buffers differ, kResourceExhausted when memory is short;
@@ -54,13 +52,18 @@ class RankArenas {
 
   void* base(Tier tier) const { return base_[static_cast<int>(tier)]; }
   int64_t bytes(Tier tier) const { return bytes_[static_cast<int>(tier)]; }
+  const std::shared_ptr<Device>& device() const { return device_; }
+
+  // Bytes of a tier that has memory, to and from the host's; between steps. `at`: an address in the tier's arena.
+  absl::Status Read(Tier tier, void* host, const void* at, int64_t bytes) const;
+  absl::Status Write(Tier tier, void* at, const void* host, int64_t bytes) const;
 
  private:
   RankArenas() = default;
   std::array<void*, kTiers> base_{};
   std::array<int64_t, kTiers> bytes_{};
   std::array<int64_t, kTiers> mapped_{};  // > 0: from mmap
-  std::function<void(Tier, void*, int64_t)> release_;
+  std::shared_ptr<Device> device_;
 };
 
 // Where the values of one plan lie for one rank. Copyable, thread-safe.
@@ -72,7 +75,8 @@ class RankBuffers {
   // With arenas of its own.
   static absl::StatusOr<RankBuffers> Create(const Plan& plan, int rank);
 
-  // A value with own_shard is this rank's part of its buffer. Null on storage, which is no memory.
+  // A value with own_shard is this rank's part of its buffer. Null on storage, which is no memory. With a device, values
+  // of the device tier are the device's memory, which the host cannot touch: Read and Write reach them between steps.
   void* data(ValueId v) const { return address_[v]; }
   // Bytes from the start of the value's tier: of a value on storage, its place in the rank's file.
   int64_t place(ValueId v) const { return place_[v]; }
@@ -81,6 +85,8 @@ class RankBuffers {
   T* as(ValueId v) const {
     return static_cast<T*>(address_[v]);
   }
+  absl::Status Read(ValueId v, void* host) const;
+  absl::Status Write(ValueId v, const void* host) const;
   // The whole buffer that a value lies in.
   void* buffer(BufferId b) const;
 

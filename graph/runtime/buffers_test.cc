@@ -84,27 +84,69 @@ TEST(BuffersTest, AValueOutsideItsArenaIsRefused) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("value act of rank 0: bytes 384 to 484"));
 }
 
-TEST(BuffersTest, ATiersMemoryMayComeFromElsewhereAndGoesBackThere) {
-  const Plan plan = SmallPlan("train", 100);
-  alignas(64) static char memory[420];
-  int released = 0;
-  RankArenas::Options options;
-  options.allocate = [](Tier, int64_t) -> absl::StatusOr<void*> { return memory; };
-  options.release = [&](Tier tier, void* base, int64_t bytes) {
+// A device that has nothing but memory.
+class MemoryOnly final : public Device {
+ public:
+  std::string Describe() const override { return "memory"; }
+  absl::string_view kernels() const override { return ""; }
+  absl::StatusOr<void*> Allocate(Tier tier, int64_t bytes) override {
+    if (refuse) return absl::ResourceExhaustedError("no device memory");
+    if (tier != Tier::kDevice) return nullptr;
+    return memory;
+  }
+  void Release(Tier tier, void* base, int64_t bytes) override {
     EXPECT_EQ(tier, Tier::kDevice);
     EXPECT_EQ(base, memory);
     EXPECT_EQ(bytes, 420);
     ++released;
-  };
+  }
+  absl::Status Read(void* host, const void* at, int64_t bytes) override {
+    ++copies;
+    std::memcpy(host, at, bytes);
+    return absl::OkStatus();
+  }
+  absl::Status Write(void* at, const void* host, int64_t bytes) override {
+    return Read(at, host, bytes);
+  }
+  absl::StatusOr<StreamId> NewStream(const std::string&) override { return 0; }
+  absl::StatusOr<EventId> NewEvent() override { return 0; }
+  void* native(StreamId) const override { return nullptr; }
+  absl::Status BeginIssue() override { return absl::OkStatus(); }
+  absl::Status Enqueue(StreamId, Work) override { return absl::OkStatus(); }
+  absl::Status Copy(StreamId, void*, const void*, int64_t) override { return absl::OkStatus(); }
+  absl::Status Record(StreamId, EventId) override { return absl::OkStatus(); }
+  absl::Status Wait(StreamId, EventId) override { return absl::OkStatus(); }
+  absl::Status BeginCapture(StreamId) override { return absl::OkStatus(); }
+  absl::StatusOr<GraphId> EndCapture(StreamId) override { return 0; }
+  absl::Status Launch(StreamId, GraphId) override { return absl::OkStatus(); }
+  absl::StatusOr<bool> Reached(EventId) override { return true; }
+  absl::StatusOr<int64_t> TimeOf(EventId) override { return 0; }
+  void Abandon(const absl::Status&) override {}
+
+  alignas(64) char memory[420] = {};
+  bool refuse = false;
+  int released = 0, copies = 0;
+};
+
+TEST(BuffersTest, ADevicesMemoryIsTheTiersAndIsReadAndWrittenThroughIt) {
+  const Plan plan = SmallPlan("train", 100);
+  auto device = std::make_shared<MemoryOnly>();
+  RankArenas::Options options;
+  options.device = device;
   {
     auto arenas = RankArenas::Allocate({&plan}, 0, options);
     ASSERT_TRUE(arenas.ok());
-    EXPECT_EQ((*arenas)->base(Tier::kDevice), memory);
+    EXPECT_EQ((*arenas)->base(Tier::kDevice), device->memory);
+    auto buffers = RankBuffers::Create(plan, 0, *arenas);
+    ASSERT_TRUE(buffers.ok());
+    std::vector<char> in(buffers->bytes(0), 'x'), out(buffers->bytes(0));
+    ASSERT_TRUE(buffers->Write(0, in.data()).ok());
+    ASSERT_TRUE(buffers->Read(0, out.data()).ok());
+    EXPECT_EQ(in, out);
+    EXPECT_EQ(device->copies, 2);
   }
-  EXPECT_EQ(released, 1);
-  options.allocate = [](Tier, int64_t) -> absl::StatusOr<void*> {
-    return absl::ResourceExhaustedError("no device memory");
-  };
+  EXPECT_EQ(device->released, 1);
+  device->refuse = true;
   EXPECT_EQ(RankArenas::Allocate({&plan}, 0, options).status().message(),
             "allocating 420 bytes of tier device for rank 0: no device memory");
 }

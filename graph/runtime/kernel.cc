@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,6 +14,16 @@ absl::Status Kernel::Run(const StepContext&) {
 
 void Kernel::Start(const StepContext& context, std::function<void(absl::Status)> done) {
   done(Run(context));
+}
+
+absl::Status Kernel::Issue(const StepContext& context, const DeviceStream& stream) {
+  return stream.device->Enqueue(stream.stream, [this, context](auto done) {
+    if (asynchronous()) {
+      Start(context, std::move(done));
+    } else {
+      done(Run(context));
+    }
+  });
 }
 
 absl::StatusOr<RankKernels> MakeKernels(const Plan& plan, int rank, const RankBuffers& buffers,

@@ -15,6 +15,8 @@
 //     }
 //   };
 //
+// Where the rank has a device (device.h), nodes of its lanes are issued to its streams (Issue), all others run as here.
+//
 // Which method is called: on an asynchronous kernel Start, on any other Run. When the node is a start half
 // (AsyncRole::kStart), its done half ends when `done` has been called; when it is not split, the rank's
 // compute thread waits for `done`. A start half may have a synchronous kernel: then the work is done in place.
@@ -29,6 +31,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "graph/plan/plan.h"
+#include "graph/runtime/device.h"
 
 namespace millrace {
 
@@ -52,6 +55,11 @@ class Kernel {
   virtual void Start(const StepContext& context, std::function<void(absl::Status)> done);
 
   virtual bool asynchronous() const { return false; }
+
+  // For nodes in a stream of a device: puts the work at the end of the stream and returns. On the rank's issue thread.
+  // The default gives the device the CPU's way (Start when asynchronous, else Run) as one piece of work, which only
+  // emulated devices can run.
+  virtual absl::Status Issue(const StepContext& context, const DeviceStream& stream);
 };
 
 using KernelFactory = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(
