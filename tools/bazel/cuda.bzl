@@ -45,9 +45,7 @@ def _host_options(options):
     return ["-Xcompiler=" + option.replace(",", "\\,") for option in options if not option.startswith("-std=")]
 
 def _cuda_objects_impl(ctx):
-    context = cc_common.merge_compilation_contexts(
-        compilation_contexts = [dep[CcInfo].compilation_context for dep in ctx.attr.deps],
-    )
+    context = cc_common.merge_cc_infos(cc_infos = [dep[CcInfo] for dep in ctx.attr.deps]).compilation_context
     toolchain = find_cpp_toolchain(ctx)
     cpp = ctx.fragments.cpp
 
