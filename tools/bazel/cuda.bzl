@@ -56,6 +56,9 @@ def _cuda_objects_impl(ctx):
         "-std=c++17",
         "--expt-relaxed-constexpr",  # std::min and its like in kernels
         "--expt-extended-lambda",
+        # As .bazelrc has it for the CPU: a*b+c is fused where std::fma says so, and nowhere else. An update gives the
+        # same bits on the device as on the host.
+        "-fmad=false",
         "-Werror=cross-execution-space-call",
         "-Werror=reorder",
         "-ccbin=" + toolchain.compiler_executable,
@@ -69,6 +72,9 @@ def _cuda_objects_impl(ctx):
         depset([".", ctx.bin_dir.path], transitive = [context.quote_includes]),
         format_each = "-Xcompiler=-iquote,%s",
     )
+    # nvcc knows its own include folder by the layout of its toolkit, of which there are two.
+    include = ctx.file.nvcc.dirname[:-len("bin")] + "include"
+    options.add_all([include, include + "/cccl"], format_each = "-isystem=%s")
     options.add_all(context.includes, format_each = "-I%s")
     options.add_all(context.system_includes, format_each = "-isystem=%s")
 
