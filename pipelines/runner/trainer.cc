@@ -21,6 +21,7 @@
 #include "graph/trace/chrome.h"
 #include "graph/trace/recorder.h"
 #include "models/allocator.h"
+#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -151,6 +152,7 @@ class InProcessTrainer final : public Trainer {
 };
 
 absl::Status InProcessTrainer::Prepare() {
+  RETURN_IF_ERROR(CheckBackEnd(c_.loaded, c_.machine));
   RETURN_IF_ERROR(CheckStorageFirst());
   InstallAllocators();
   ASSIGN_OR_RETURN(OpenedData data, OpenData(c_.loaded, c_.image_needs, options_.data_folders));

@@ -16,6 +16,7 @@
 #include "graph/base/status.h"
 #include "models/allocator.h"
 #include "models/model.h"
+#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -116,6 +117,7 @@ void CheckWeights(const std::string& file, const ModelSpec& spec, Findings* find
 absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
                                                   const std::string& file,
                                                   const std::vector<std::string>& data_folders) {
+  RETURN_IF_ERROR(CheckBackEnd(c.loaded, c.machine));
   const Pipeline& p = c.loaded.proto;
   const Plan& plan = *c.eval_plan;
   InstallAllocators();
