@@ -55,7 +55,7 @@ class EmulatedDevicesTest : public testing::TestWithParam<Sets> {};
 TEST_P(EmulatedDevicesTest, WeightsAreThoseOfTheCpu) {
   const auto expected = Train(GetParam(), nullptr);
   ASSERT_TRUE(expected.ok()) << expected.status();
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
     EmulatedDeviceOptions options;
     options.seed = seed;
     options.guard_memory = true;
