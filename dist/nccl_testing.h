@@ -76,17 +76,10 @@ class NcclTest : public ::testing::Test {
     }
     return true;
   }
-  // All members, one after the other: Issue never waits for a peer.
-  std::string IssueAll(const NcclMembers& members, const testing_dist::Trial& trial) {
-    for (size_t r = 0; r < members.size(); ++r) {
-      const absl::Status issued = members[r]->Issue(trial.calls[r], stream(r));
-      if (!issued.ok()) return issued.ToString();
-    }
-    return Synchronize() ? trial.Difference() : "a stream did not end";
-  }
   // Aborts are carried out by the watchdog.
   bool AllFreed() {
-    for (int i = 0; i < 10000 && fake_.living() > 0; ++i) std::this_thread::sleep_for(milliseconds(1));
+    for (int i = 0; i < 10000 && fake_.living() > 0; ++i)
+      std::this_thread::sleep_for(milliseconds(1));
     return fake_.living() == 0;
   }
 
