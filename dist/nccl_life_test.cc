@@ -385,7 +385,7 @@ TEST_F(NcclTest, AMemberThatHasLeftIsNotWaitedFor) {
 TEST_F(NcclTest, StartSaysToUseIssue) {
   const NcclMembers members = Group(1);
   EXPECT_TRUE(members[0]->native_streams());
-  const absl::Status status = Run(*members[0], Make(CollectiveKind::kBarrier, "b"));
+  const absl::Status status = millrace::Run(*members[0], Make(CollectiveKind::kBarrier, "b"));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(status.message(), HasSubstr("use Issue"));
 }

@@ -96,7 +96,9 @@ TEST(TcpRendezvousChild, DISABLED_TellsItsRankAndChecksThePlan) {
   // Rank 0 serves, and stays until all have read.
   const auto left = (*store)->Add("done", 1);
   ASSERT_TRUE(left.ok()) << left.status();
-  if (*left == launch->world) EXPECT_TRUE((*store)->Set("all done", "").ok());
+  if (*left == launch->world) {
+    EXPECT_TRUE((*store)->Set("all done", "").ok());
+  }
   EXPECT_TRUE((*store)->Get("all done", seconds(60)).ok());
 }
 
@@ -114,7 +116,9 @@ TEST(TcpRendezvous, ProcessesMeetAndSeeThatTheirPlansDiffer) {
   EXPECT_THAT(other.message(), HasSubstr("rank 1: another plan; ranks 0, 2: one plan"));
   EXPECT_EQ((*store)->Add("count", 0).value_or(0), 2 + 3);
   const auto left = (*store)->Add("done", 1);
-  if (left.value_or(0) == 3) EXPECT_TRUE((*store)->Set("all done", "").ok());
+  if (left.value_or(0) == 3) {
+    EXPECT_TRUE((*store)->Set("all done", "").ok());
+  }
   EXPECT_EQ(one.Wait(), 0);
   EXPECT_EQ(two.Wait(), 0);
 }
