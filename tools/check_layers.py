@@ -37,6 +37,8 @@ ROWS = [
         "communicators move raw spans and know neither tensors nor graphs"),
     Row("data", ["graph/base"], ["absl", "json", "codec", "uring"],
         "readers fill raw spans and know neither tensors nor graphs"),
+    Row("models/cuda", ["graph/base", "models", "ops/cuda/emulation", "ops/cuda/elements.cuh"], ["absl", "cuda"],
+        "kernels take pointers and a stream, so that they are tested without torch and without a GPU"),
     Row("models", ["graph/base", "graph/ir/model_spec.h"], ["absl", "torch"],
         "layers compute; they neither communicate nor read files"),
     Row("ops", UNDER_OPS, ALL_LIBRARIES, "torch meets graph/, dist/ and data/ here"),
