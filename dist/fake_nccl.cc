@@ -1,139 +1,23 @@
-// See fake_nccl.h.
+// See fake_nccl.h. Here is the table; what calls do in their streams is in fake_nccl_world.cc.
 #include "dist/fake_nccl.h"
 
-#include <atomic>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <map>
-#include <mutex>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "dist/fake_stream.h"
-#include "dist/kernels.h"
+#include "dist/fake_nccl_world.h"
 
 namespace millrace {
-
-struct NcclComm {};  // what the table's opaque pointer points to
-
 namespace {
 
-enum class Kind { kAllGather, kReduceScatter, kAllReduce, kBroadcast, kTransfers };
-enum class State { kInit, kReady, kFinalizing, kAborted, kDestroyed };
-
-struct Comm;
-
-// Half of a transfer within one call.
-struct Part {
-  bool sends;
-  int peer;
-  uint64_t number;  // of this direction between the two
-  void* data;
-  size_t count;
-  NcclType type;
-};
-
-// One call of one member, as its stream comes to it.
-struct Op {
-  Comm* comm = nullptr;
-  FakeStream* stream = nullptr;
-  uint64_t ticket = 0;  // calls of this communicator before it
-  uint64_t index = 0;   // collectives before it
-  Kind kind = Kind::kTransfers;
-  NcclType type = NcclType::kUint8;
-  NcclRedOp reduce = NcclRedOp::kSum;
-  int root = 0;
-  size_t count = 0;
-  const void* send = nullptr;
-  void* recv = nullptr;
-  std::vector<Part> parts;
-
-  std::tuple<Kind, NcclType, NcclRedOp, int, size_t> what() const {
-    return {kind, type, reduce, root, count};
-  }
-};
-
-struct Meeting {
-  std::map<int, Op> joined;
-  bool done = false, broken = false;
-};
-struct Transfer {
-  const Part* send = nullptr;
-  const Part* recv = nullptr;
-  bool done = false;
-};
-struct Clique {
-  int size = 0;
-  std::map<int, Comm*> members;
-  std::map<uint64_t, Meeting> meetings;
-  std::map<std::tuple<int, int, uint64_t>, Transfer> transfers;
-};
-
-struct Comm : NcclComm {
-  int rank = 0;
-  Clique* clique = nullptr;
-  State state = State::kInit;
-  bool come = false;  // its init was handed over (the group of calls has ended)
-  int polls = 0;
-  NcclResult error = NcclResult::kSuccess;
-  int fails_at = -1;  // calls after which `error_then` shows
-  NcclResult error_then = NcclResult::kSuccess;
-  uint64_t issued = 0, finished = 0, collectives = 0;
-  std::map<std::pair<int, bool>, uint64_t> transfers;  // by peer and direction
-  std::vector<Op> waiting;                             // taken when `polls` are over
-  std::atomic<int> inside{0};
-
-  bool dead() const { return state == State::kAborted || state == State::kDestroyed; }
-};
-
-struct World {
-  std::mutex mu;
-  std::condition_variable changed;
-  std::deque<Comm> comms;  // never freed: late uses are found
-  std::map<std::string, Clique> cliques;
-  std::map<std::string, std::pair<int, NcclResult>> faults;
-  std::map<int, std::pair<int, NcclResult>> later;
-  std::set<int> held;
-  std::map<std::string, int> calls;
-  std::vector<std::string> misuse;
-  int init_polls = 3, call_polls = 0;
-  int ids = 0;
-};
-World* world = nullptr;
+using namespace fake_nccl;  // NOLINT: one program in two files
 
 // Of a thread between GroupStart and GroupEnd.
 thread_local int depth = 0;
 thread_local std::vector<Op> grouped;
 thread_local std::vector<Comm*> grouped_inits;
 
-DType TypeOf(NcclType type) {
-  switch (type) {
-    case NcclType::kInt8:
-      return DType::kI8;
-    case NcclType::kInt32:
-      return DType::kI32;
-    case NcclType::kInt64:
-      return DType::kI64;
-    case NcclType::kFloat16:
-      return DType::kF16;
-    case NcclType::kFloat32:
-      return DType::kF32;
-    case NcclType::kFloat64:
-      return DType::kF64;
-    case NcclType::kBfloat16:
-      return DType::kBF16;
-    case NcclType::kUint8:
-      break;
-  }
-  return DType::kU8;
-}
-
 // All below with the world's lock held, where not said otherwise.
-
-void Misuse(std::string what) { world->misuse.push_back(std::move(what)); }
 
 // Counts the call; whether a fault was asked for.
 bool Faulty(const char* function, NcclResult* result) {
@@ -175,98 +59,6 @@ class Entry {
   bool usable_ = false, faulty_ = false;
   NcclResult fault_ = NcclResult::kSuccess;
 };
-
-void Move(Meeting& meeting) {
-  const Op& any = meeting.joined.begin()->second;
-  const DType dtype = TypeOf(any.type);
-  const int64_t n = static_cast<int64_t>(any.count), bytes = n * SizeOf(dtype);
-  const int size = static_cast<int>(meeting.joined.size());
-  const bool gathers = any.kind == Kind::kAllGather;
-  const bool scatters = any.kind == Kind::kReduceScatter;
-  std::vector<std::vector<char>> sent;  // copies, so that in place is no matter
-  for (const auto& [rank, op] : meeting.joined) {
-    const char* from = static_cast<const char*>(op.send);
-    sent.emplace_back(from, from + bytes * (scatters ? size : 1));
-  }
-  for (const auto& [rank, op] : meeting.joined) {
-    if (gathers) {
-      for (int r = 0; r < size; ++r) {
-        std::memcpy(static_cast<char*>(op.recv) + r * bytes, sent[r].data(), bytes);
-      }
-    } else if (any.kind == Kind::kBroadcast) {
-      std::memcpy(op.recv, sent[any.root].data(), bytes);
-    } else {
-      std::vector<const void*> from;
-      for (const auto& s : sent) from.push_back(s.data() + (scatters ? rank * bytes : 0));
-      void* const to = op.recv;
-      ReduceInRankOrder(dtype, any.reduce == NcclRedOp::kMax ? ReduceOp::kMax : ReduceOp::kSum,
-                        from, {to}, n, Store::kCached);
-    }
-  }
-}
-
-void Meet(std::unique_lock<std::mutex>& lock, const Op& op) {
-  Comm& comm = *op.comm;
-  Meeting& meeting = comm.clique->meetings[op.index];
-  if (!meeting.joined.empty() && meeting.joined.begin()->second.what() != op.what()) {
-    Misuse(absl::StrCat("rank ", comm.rank, ": collective ", op.index, " differs from a peer's"));
-    meeting.broken = true;
-  }
-  meeting.joined[comm.rank] = op;
-  if (static_cast<int>(meeting.joined.size()) == comm.clique->size && !meeting.broken) {
-    Move(meeting);
-    meeting.done = true;
-    world->changed.notify_all();
-  }
-  world->changed.wait(lock, [&] { return meeting.done || comm.dead(); });
-  // An aborted member's buffers are gone for the others.
-  if (!meeting.done) meeting.broken = true;
-}
-
-void Exchange(std::unique_lock<std::mutex>& lock, const Op& op) {
-  Comm& comm = *op.comm;
-  std::vector<Transfer*> transfers;
-  for (const Part& part : op.parts) {
-    const int from = part.sends ? comm.rank : part.peer, to = part.sends ? part.peer : comm.rank;
-    Transfer& t = comm.clique->transfers[{from, to, part.number}];
-    (part.sends ? t.send : t.recv) = &part;
-    transfers.push_back(&t);
-    if (t.send == nullptr || t.recv == nullptr) continue;
-    if (t.send->count != t.recv->count || t.send->type != t.recv->type) {
-      Misuse(absl::StrCat("transfer ", part.number, " of ", from, " to ", to, " differs"));
-      continue;
-    }
-    std::memcpy(t.recv->data, t.send->data, t.send->count * SizeOf(TypeOf(t.send->type)));
-    t.done = true;
-    world->changed.notify_all();
-  }
-  world->changed.wait(lock, [&] {
-    for (const Transfer* t : transfers) {
-      if (!t->done && !comm.dead()) return false;
-    }
-    return true;
-  });
-  for (size_t i = 0; i < transfers.size(); ++i) {
-    if (!transfers[i]->done)
-      (op.parts[i].sends ? transfers[i]->send : transfers[i]->recv) = nullptr;
-  }
-}
-
-// In the stream's thread, without the lock.
-void Execute(const Op& op) {
-  std::unique_lock<std::mutex> lock(world->mu);
-  Comm& comm = *op.comm;
-  world->changed.wait(lock, [&] { return comm.finished == op.ticket || comm.dead(); });
-  if (comm.dead()) return;
-  op.kind == Kind::kTransfers ? Exchange(lock, op) : Meet(lock, op);
-  ++comm.finished;
-  world->changed.notify_all();
-}
-
-void Push(Op op) {
-  FakeStream* const stream = op.stream;
-  stream->Push([op = std::move(op)] { Execute(op); });
-}
 
 // A call comes into its stream, at once or after some polls.
 NcclResult Launch(Op op) {
