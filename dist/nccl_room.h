@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,6 +34,18 @@ struct Seat {
   std::shared_ptr<NcclDevice> device;
   std::mutex mu;
   NcclComm* comm = nullptr;
+};
+
+// Between two questions to NCCL: soon at first, later so that a long wait costs nothing.
+class Pause {
+ public:
+  void operator()() {
+    if (++times_ <= 20) return std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::microseconds(20 * std::min(times_ - 20, 100)));
+  }
+
+ private:
+  int times_ = 0;
 };
 
 class Room {
@@ -78,7 +92,7 @@ class Room {
                      NcclComm* comm) const;
   NcclResult AsyncState(NcclComm* comm) const;
   bool Close();
-  void AbortAll();
+  void AbortAll(absl::FunctionRef<void()> meanwhile);
 
   static void* Main(void* self);
   void Watch();

@@ -40,14 +40,14 @@ std::vector<Collective> AllCalls(int size, int64_t count, DType dtype) {
 
 TEST_F(NcclTest, EveryCollectiveOfEveryTypeAndSizeEqualsTheNaiveReference) {
   uint64_t seed = 1;
-  for (int size : {1, 2, 3, 5, 8}) {
+  for (int size : {1, 2, 3, 8}) {
     streams_.clear();
     fake_.SetPolls(3, size % 3);  // calls are taken at once, or after some questions
     const NcclMembers members = Group(size);
     for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16, DType::kF16, DType::kI64,
                         DType::kI32, DType::kI8, DType::kU8, DType::kBool}) {
       std::deque<Trial> trials;  // all in the streams at once; a deque: the buffers stay in place
-      for (int64_t count : {0, 1, 129}) {
+      for (int64_t count : {0, 129}) {
         for (const Collective& call : AllCalls(size, count, dtype)) {
           for (bool in_place : {false, true}) {
             if (in_place && call.kind == CollectiveKind::kAllToAll) continue;
@@ -116,7 +116,7 @@ TEST_F(NcclTest, GroupsThatShareDevicesRunInOneIssueOrderHoweverTheirStreamsAreD
   const std::vector<std::vector<int>> lists = {{0, 1, 2, 3}, {0, 2}, {1, 3}, {0, 1}, {2, 3}};
   const char* const names[] = {"world", "data", "data", "tensor", "tensor"};
   const int lane_of[] = {0, 1, 1, 0, 0};  // of two streams
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
     streams_.clear();
     fake_.SetPolls(2, seed % 2);
     const auto local = Local(0, 4, seed);

@@ -25,7 +25,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using NcclMembers = std::vector<std::unique_ptr<NcclCommunicator>>;
 
-constexpr milliseconds kLong = seconds(60);  // on a machine that does other things, too
+constexpr milliseconds kLong = seconds(120);  // on a machine that does other things, too
 
 // Options that find out quickly.
 inline NcclOptions Quick(std::string name = "g") {
