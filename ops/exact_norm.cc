@@ -84,9 +84,7 @@ void Store(std::array<int64_t, NormPartial::kWords>& w, int bin, __int128 v) {
 
 }  // namespace
 
-void NormPartial::Add(const NormPartial& other) {
-  AddNormWords(words.data(), other.words.data());
-}
+void NormPartial::Add(const NormPartial& other) { AddNormWords(words.data(), other.words.data()); }
 
 double NormPartial::Norm() const { return NormOfWords(words.data()); }
 
