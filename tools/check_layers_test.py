@@ -75,6 +75,14 @@ class CheckLayersTest(unittest.TestCase):
         for include in ['"dist/a.h"', '"data/a.h"', '"ops/a.h"', "<mpi.h>", "<tbb/task_arena.h>"]:
             self.assert_forbidden("models/vit.cc", include)
 
+    def test_kernels_of_models_know_cuda_and_no_tensors(self):
+        self.assert_allowed("models/cuda/sparse_attention.cu", "<cuda_runtime.h>")
+        self.assert_allowed("models/cuda/sparse_attention.cu", '"ops/cuda/emulation/cuda_on_cpu.h"')
+        self.assert_allowed("models/sparse_attention.cc", '"models/cuda/sparse_attention.h"')
+        self.assert_forbidden("models/cuda/sparse_attention.cu", '"ops/cuda/device.h"', "ops/cuda/device.h")
+        self.assert_forbidden("models/cuda/sparse_attention.cu", "<ATen/ATen.h>", "torch")
+        self.assert_forbidden("models/sparse_attention.cc", "<cuda_runtime.h>", "cuda")
+
     def test_upper_rows_see_lower_rows_and_not_back(self):
         self.assert_allowed("ops/a.cc", '"data/reader.h"')
         self.assert_allowed("ops/a.cc", "<torch/torch.h>")

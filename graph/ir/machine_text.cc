@@ -42,7 +42,7 @@ absl::StatusOr<Machine> ParseMachine(absl::string_view text, const std::string& 
   auto field = [&](bool ok, const std::string& path, const char* expected) {
     require(ok, path, FieldText(m, path), expected);
   };
-  const Device& d = m.device();
+  const DeviceSpec& d = m.device();
   field(d.memory_bytes() >= 0, "device.memory_bytes", "0 (no budget) or more bytes");
   field(d.flops_per_second() > 0, "device.flops_per_second", "more than 0");
   field(d.flops_efficiency() > 0 && d.flops_efficiency() <= 1, "device.flops_efficiency",

@@ -10,7 +10,7 @@
 namespace millrace {
 namespace {
 
-double ComputeSeconds(const Node& node, const Device& device) {
+double ComputeSeconds(const Node& node, const DeviceSpec& device) {
   const double arithmetic =
       static_cast<double>(node.flops) / (device.flops_per_second() * device.flops_efficiency());
   const double memory = static_cast<double>(node.memory_bytes) / device.memory_bytes_per_second();
@@ -44,7 +44,7 @@ double HostSeconds(const Graph& graph, NodeId id, LaneKind kind, const Host& hos
 
 std::vector<double> NodeSeconds(const Graph& graph, const Machine& machine,
                                 const CostTable* table) {
-  const Device& device = machine.device();
+  const DeviceSpec& device = machine.device();
   const LinkCost links(machine);
   std::optional<CostLookup> measured;
   if (table != nullptr) measured.emplace(*table);

@@ -29,6 +29,7 @@
 #define MILLRACE_GRAPH_RUNTIME_EXECUTOR_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@
 #include "absl/status/statusor.h"
 #include "graph/plan/plan.h"
 #include "graph/runtime/compute_threads.h"
+#include "graph/runtime/device.h"
 #include "graph/runtime/kernel.h"
 #include "graph/trace/clock.h"
 #include "graph/trace/recorder.h"
@@ -63,12 +65,25 @@ struct ExecutorOptions {
   std::function<std::string()> describe_communication;
 
   TraceRecorder* recorder = nullptr;  // outlives the executor
+
+  // The ranks' devices, which outlive the executor; a rank without one runs on the host. Not for the reference executor.
+  std::map<int, Device*> devices;
+  // Devices: runs of nodes whose kernels allow it are captured and launched as one (device_issuer.h).
+  bool capture = false;
+};
+
+// What it took the issue threads to put nodes into streams, over all steps and ranks.
+struct IssueCost {
+  int64_t ticks = 0;  // graph/trace/ticks.h
+  int64_t nodes = 0;
+  int64_t captured_runs = 0;  // of one step
 };
 
 class Executor {
  public:
   virtual ~Executor() = default;
   virtual absl::Status RunStep(const StepContext& context) = 0;
+  virtual IssueCost issue_cost() const { return {}; }
   // False while a kernel of a step that was given up still runs.
   virtual bool at_rest() const { return true; }
 };

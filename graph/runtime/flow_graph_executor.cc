@@ -30,6 +30,7 @@ class FlowGraphExecutor : public Executor {
 
   absl::Status Build(const Plan& plan, std::vector<RankKernels> kernels);
   absl::Status RunStep(const StepContext& context) override;
+  IssueCost issue_cost() const override;
   bool at_rest() const override { return step_.ranks_running.load(std::memory_order_acquire) == 0; }
 
  private:
@@ -44,10 +45,10 @@ class FlowGraphExecutor : public Executor {
     }
     running.Wait();
   }
-  std::vector<int32_t> LastEnded() const {
-    std::vector<int32_t> last;
-    for (const auto& rank : ranks_) last.push_back(rank->last_ended());
-    return last;
+  std::vector<int64_t> Progress() const {
+    std::vector<int64_t> progress;
+    for (const auto& rank : ranks_) progress.push_back(rank->progress());
+    return progress;
   }
   void Supervise();
   bool AwaitRest(const Clock* clock, double seconds);
@@ -72,8 +73,13 @@ absl::Status FlowGraphExecutor::Build(const Plan& plan, std::vector<RankKernels>
       return absl::InvalidArgumentError(absl::StrCat("rank ", k.rank, " has no compute thread"));
     }
     ASSIGN_OR_RETURN(Program program, MakeProgram(plan, k));
+    const int rank = k.rank;
     ranks_.push_back(
         std::make_unique<RankEngine>(std::move(program), std::move(k), &step_, options_.recorder));
+    const auto device = options_.devices.find(rank);
+    if (device == options_.devices.end()) continue;
+    RETURN_IF_ERROR(ranks_.back()->OpenDevice(
+        device->second, {.timed = options_.recorder != nullptr, .capture = options_.capture}));
   }
   OnEveryRank([](RankEngine& e) { e.BuildGraph(); });
   return absl::OkStatus();
@@ -99,16 +105,27 @@ absl::Status FlowGraphExecutor::RunStep(const StepContext& context) {
   return step_.error;
 }
 
+IssueCost FlowGraphExecutor::issue_cost() const {
+  IssueCost cost;
+  for (const auto& rank : ranks_) {
+    if (rank->issuer() == nullptr) continue;
+    cost.ticks += rank->issuer()->issue_ticks();
+    cost.nodes += rank->issuer()->issued_nodes();
+    cost.captured_runs += rank->issuer()->captured_runs();
+  }
+  return cost;
+}
+
 // Until the step has come to rest, or cannot be brought to rest.
 void FlowGraphExecutor::Supervise() {
   const auto ended_or_failed = [this] { return at_rest() || step_.failed.load(); };
   const int64_t stuck_ns = static_cast<int64_t>(options_.stuck_seconds * 1e9);
   const std::chrono::nanoseconds look_every(
       std::min<int64_t>(std::max<int64_t>(stuck_ns / 8, 1'000'000), 50'000'000));
-  std::vector<int32_t> seen = LastEnded();
+  std::vector<int64_t> seen = Progress();
   int64_t seen_at = clock_->Nanoseconds();
   while (!step_.supervisor.WaitFor(ended_or_failed, look_every)) {
-    std::vector<int32_t> now = LastEnded();
+    std::vector<int64_t> now = Progress();
     if (now != seen) {
       seen = std::move(now);
       seen_at = clock_->Nanoseconds();

@@ -60,6 +60,9 @@ class Kernel {
   // The default gives the device the CPU's way (Start when asynchronous, else Run) as one piece of work, which only
   // emulated devices can run.
   virtual absl::Status Issue(const StepContext& context, const DeviceStream& stream);
+  // Whether one Issue, kept, does the same in every later step: it takes nothing from the context, and nothing else
+  // that changes from step to step but what lies in the values it reads.
+  virtual bool capturable() const { return false; }
 };
 
 using KernelFactory = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(

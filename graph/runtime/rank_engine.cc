@@ -14,16 +14,30 @@ constexpr uint64_t kTaken = ~uint64_t{0};  // in Operation::pending
 
 }  // namespace
 
+absl::Status RankEngine::OpenDevice(Device* device, const DeviceIssuerOptions& options) {
+  ASSIGN_OR_RETURN(issuer_, DeviceIssuer::Create(device, program_, kernels_, options));
+  device_end_.engine = this;
+  return absl::OkStatus();
+}
+
 void RankEngine::BuildGraph() {
   graph_ = std::make_unique<tbb::flow::graph>();
   const int32_t count = static_cast<int32_t>(program_.nodes.size());
+  gate_nodes_.resize(count);
   for (int32_t i = 0; i < count; ++i) {
     const ProgramNode& p = program_.nodes[i];
     const NodeRef n{kernels_.by_node[p.id].get(), p.id, i};
+    const bool on_device = issuer_ != nullptr && issuer_->program().on_device(i);
+    const bool gated =
+        issuer_ != nullptr && !on_device && !issuer_->program().nodes[i].waits.empty();
     const auto add = [&](auto body, int extra_predecessors) {
-      nodes_.push_back(std::make_unique<ContinueNode>(*graph_, extra_predecessors, body));
+      nodes_.push_back(std::make_unique<ContinueNode>(*graph_, extra_predecessors + gated, body));
     };
-    if (p.role == AsyncRole::kDone) {
+    if (on_device && p.role == AsyncRole::kDone) {
+      nodes_.push_back(nullptr);
+    } else if (on_device) {
+      add([this, n](const continue_msg&) noexcept { RunIssue(n); }, 0);
+    } else if (p.role == AsyncRole::kDone) {
       Operation* const o = &operations_[i];
       add([this, n, o](const continue_msg&) noexcept { RunDone(n, *o); }, 1);
       o->engine = this;
@@ -40,10 +54,31 @@ void RankEngine::BuildGraph() {
     } else {
       add([this, n](const continue_msg&) noexcept { RunCompute(n); }, 0);
     }
-    if (p.predecessors.empty()) roots_.push_back(nodes_.back().get());
+    if (!gated) continue;
+    gate_nodes_[i] = std::make_unique<ContinueNode>(
+        *graph_, 0, [this, i](const continue_msg&) noexcept { RunGate(i); });
+    gates_[i].engine = this;
+    gates_[i].node = nodes_.back().get();
+    gates_[i].ref = n;
+  }
+  const auto entry = [&](int32_t i) {
+    return gate_nodes_[i] != nullptr ? gate_nodes_[i].get() : nodes_[i].get();
+  };
+  std::vector<std::pair<int32_t, int32_t>> edges;
+  if (issuer_ != nullptr) {
+    edges = issuer_->program().edges;
+  } else {
+    for (int32_t i = 0; i < count; ++i) {
+      for (int32_t to : program_.nodes[i].successors) edges.push_back({i, to});
+    }
+  }
+  std::vector<bool> follows(count, false);
+  for (const auto& [from, to] : edges) {
+    tbb::flow::make_edge(*nodes_[from], *entry(to));
+    follows[to] = true;
   }
   for (int32_t i = 0; i < count; ++i) {
-    for (int32_t to : program_.nodes[i].successors) tbb::flow::make_edge(*nodes_[i], *nodes_[to]);
+    if (!follows[i] && entry(i) != nullptr) roots_.push_back(entry(i));
   }
 }
 
@@ -51,6 +86,13 @@ void RankEngine::RunStep() {
   try {
     last_ = Ticks();
     outstanding_ = 0;
+    if (issuer_ != nullptr) {
+      const absl::Status begun =
+          given_up_.load() != 0
+              ? absl::FailedPreconditionError("work of a step that was given up may still run")
+              : issuer_->BeginStep(step_->context);
+      if (!begun.ok()) Fail(-1, "begin of the step", begun);
+    }
     for (ContinueNode* root : roots_) root->try_put(continue_msg());
     graph_->wait_for_all();
     while (outstanding_ > 0) {
@@ -59,6 +101,7 @@ void RankEngine::RunStep() {
       PutCompleted();
       graph_->wait_for_all();
     }
+    if (issuer_ != nullptr) FinishDevice();
     if (step_->failed.load()) graph_->reset();
   } catch (const std::exception& e) {  // TBB's own, for example no memory for a task
     step_->Fail(absl::InternalError(absl::StrCat("flow graph of rank ", rank(), ": ", e.what())));
@@ -70,7 +113,32 @@ void RankEngine::RunStep() {
   if (step_->ranks_running.fetch_sub(1, std::memory_order_acq_rel) == 1) step_->supervisor.Wake();
 }
 
+// Until all that was issued has ended; of a failed step, until nothing of it runs any more.
+void RankEngine::FinishDevice() noexcept {
+  while (true) {
+    const bool failed = step_->failed.load();
+    if (failed) {
+      std::lock_guard<std::mutex> lock(step_->mutex);
+      issuer_->Abandon(step_->error);
+    }
+    const uint64_t epoch = step_->epoch;
+    device_end_.pending.store(epoch, std::memory_order_release);
+    issuer_->AwaitAll(Done{&device_end_, epoch});
+    if (given_up_.load() == epoch) Complete(device_end_, epoch, absl::OkStatus());
+    mailbox_.parker.Wait(
+        [this] { return device_end_.pending.load(std::memory_order_acquire) == 0; });
+    if (failed) return;
+    if (!step_->failed.load()) break;  // else work of other streams may still run
+  }
+  const absl::Status spans = issuer_->AddSpans(ring_);
+  if (!spans.ok()) Fail(-1, "times of the step", spans);
+}
+
 void RankEngine::Fail(NodeId id, const char* phase, const absl::Status& why) noexcept {
+  if (id < 0) {
+    step_->Fail(Annotate(why, "device of rank ", rank(), ", ", phase));
+    return;
+  }
   const Node& node = program_.plan->graph.nodes()[id];
   step_->Fail(Annotate(why, "node ", node.name, " (", node.op, ") on rank ", rank(), ", ", phase));
 }
@@ -92,13 +160,6 @@ void RankEngine::RunCompute(const NodeRef& n) noexcept {
 
 // Calls the kernel's Start; the completion is that of `o`.
 void RankEngine::Launch(const NodeRef& launcher, Operation& o) noexcept {
-  struct Done {  // fits std::function's own storage: nothing is allocated
-    Operation* operation;
-    uint64_t epoch;
-    void operator()(const absl::Status& status) const {
-      operation->engine->Complete(*operation, epoch, status);
-    }
-  };
   const uint64_t epoch = step_->epoch;
   o.issued = last_;
   o.pending.store(epoch, std::memory_order_release);
@@ -179,12 +240,50 @@ void RankEngine::RunBlocking(Operation& o) noexcept {
   End(o.ref);
 }
 
+// On the issue thread, as all bodies.
+void RankEngine::RunIssue(const NodeRef& n) noexcept {
+  if (Begin(n)) {
+    try {
+      const absl::Status status = issuer_->Issue(n.index);
+      if (!status.ok()) Fail(n.id, "issue", status);
+    } catch (const std::exception& e) {
+      Fail(n.id, "issue", absl::InternalError(absl::StrCat("exception: ", e.what())));
+    } catch (...) {
+      Fail(n.id, "issue", absl::InternalError("exception of unknown type"));
+    }
+    last_ = Ticks();
+  }
+  End(n);
+}
+
+void RankEngine::RunGate(int32_t i) noexcept {
+  Operation& gate = gates_[i];
+  if (step_->failed.load(std::memory_order_relaxed)) {
+    gate.node->try_put(continue_msg());
+    return;
+  }
+  ++outstanding_;
+  const uint64_t epoch = step_->epoch;
+  gate.pending.store(epoch, std::memory_order_release);
+  issuer_->AwaitGate(i, Done{&gate, epoch});
+}
+
+NodePhase RankEngine::DevicePhase(int32_t i) const {
+  if (!issuer_->issued(i)) return NodePhase::kNotBegun;
+  return issuer_->ended(i) ? NodePhase::kEnded : NodePhase::kInFlight;
+}
+
 void RankEngine::GiveUp(uint64_t epoch) {
-  for (Operation& o : operations_) {
+  const auto give_up = [&](Operation& o) {
     if (o.pending.load(std::memory_order_acquire) == epoch) {
       Complete(o, epoch, absl::AbortedError("given up"));
     }
-  }
+  };
+  for (Operation& o : operations_) give_up(o);
+  if (issuer_ == nullptr) return;
+  for (Operation& o : gates_) give_up(o);
+  given_up_.store(epoch);
+  give_up(device_end_);
 }
 
 RankProgress RankEngine::Snapshot() const {
@@ -194,7 +293,9 @@ RankProgress RankEngine::Snapshot() const {
   for (size_t i = 0; i < program_.nodes.size(); ++i) {
     const uint32_t seen = phase_[i].load(std::memory_order_relaxed);
     NodePhase phase = NodePhase::kNotBegun;
-    if (seen == EndedIn(epoch)) {
+    if (issuer_ != nullptr && issuer_->program().on_device(static_cast<int32_t>(i))) {
+      phase = DevicePhase(static_cast<int32_t>(i));
+    } else if (seen == EndedIn(epoch)) {
       phase = NodePhase::kEnded;
     } else if (seen == BegunIn(epoch)) {
       phase = NodePhase::kRunning;
@@ -203,7 +304,7 @@ RankProgress RankEngine::Snapshot() const {
     }
     p.phase.push_back(phase);
   }
-  const int32_t last = last_ended();
+  const int32_t last = last_ended_.load(std::memory_order_relaxed);
   if (last >= 0 && p.phase[last] == NodePhase::kEnded) p.last_ended = last;
   return p;
 }

@@ -15,6 +15,11 @@
 // TBB waits with sched_yield: on a machine with more threads than cores (data loading, other processes) each
 // yield may hand the core away for a scheduler's slice, while a sleeper that is woken gets it back at once.
 //
+// With a device (device_issuer.h) the nodes of its streams are continue_nodes, too, but their bodies only issue: the
+// compute thread runs ahead of the device in the plan's order. A host node that follows some of them has a gate before
+// it, a node that asks the completion thread and is put through like an asynchronous operation. The step is over when
+// all streams have come to their end.
+//
 // One time stamp per node: between two bodies the thread does nothing but TBB's own work (about 30 ns), so
 // the end of one node is taken as the begin of the next, except after a done node, whose body comes after
 // a wait and stamps anew.
@@ -32,6 +37,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "graph/runtime/device_issuer.h"
 #include "graph/runtime/kernel.h"
 #include "graph/runtime/parker.h"
 #include "graph/runtime/program.h"
@@ -94,13 +100,20 @@ class RankEngine {
         own_ring_(program_.rank, 1),
         ring_(recorder != nullptr ? recorder->NewRing(program_.rank) : &own_ring_),
         phase_(program_.nodes.size()),
-        operations_(program_.nodes.size()) {}
+        operations_(program_.nodes.size()),
+        gates_(program_.nodes.size()) {}
+
+  // Before BuildGraph; the device outlives the engine.
+  absl::Status OpenDevice(Device* device, const DeviceIssuerOptions& options);
+  // Null: no device.
+  const DeviceIssuer* issuer() const { return issuer_.get(); }
 
   // On the compute thread: a graph belongs to the arena it is made in.
   void BuildGraph();
   void DestroyGraph() {
     while (mailbox_.posting.load(std::memory_order_acquire) != 0) std::this_thread::yield();
     nodes_.clear();
+    gate_nodes_.clear();
     graph_.reset();
   }
   // On the compute thread.
@@ -112,9 +125,11 @@ class RankEngine {
   void GiveUp(uint64_t epoch);
 
   int rank() const { return program_.rank; }
-  // Index of the node that ended last. Within a step every node ends once: as long as the number stays,
-  // nothing has ended.
-  int32_t last_ended() const { return last_ended_.load(std::memory_order_relaxed); }
+  // As long as the number stays within a step, nothing has ended.
+  int64_t progress() const {
+    const int64_t last = last_ended_.load(std::memory_order_relaxed);
+    return issuer_ == nullptr ? last : last + (issuer_->progress() << 32);
+  }
   RankProgress Snapshot() const;
 
  private:
@@ -122,6 +137,10 @@ class RankEngine {
   void RunBlocking(Operation& o) noexcept;
   void RunStart(const NodeRef& n, Operation& o) noexcept;
   void RunDone(const NodeRef& n, Operation& o) noexcept;
+  void RunIssue(const NodeRef& n) noexcept;
+  void RunGate(int32_t i) noexcept;
+  void FinishDevice() noexcept;
+  NodePhase DevicePhase(int32_t i) const;
   void Launch(const NodeRef& launcher, Operation& o) noexcept;
   void Fail(NodeId id, const char* phase, const absl::Status& why) noexcept;
 
@@ -144,8 +163,18 @@ class RankEngine {
   static uint32_t BegunIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2); }
   static uint32_t EndedIn(uint64_t epoch) { return static_cast<uint32_t>(epoch * 2 + 1); }
 
+  // What others call to complete an operation; fits std::function's own storage: nothing is allocated.
+  struct Done {
+    Operation* operation;
+    uint64_t epoch;
+    void operator()(const absl::Status& status) const {
+      operation->engine->Complete(*operation, epoch, status);
+    }
+  };
+
   Program program_;
   RankKernels kernels_;
+  std::unique_ptr<DeviceIssuer> issuer_;
   StepState* step_;
   SpanRing own_ring_;
   SpanRing* ring_;
@@ -154,10 +183,14 @@ class RankEngine {
   // Per node, 4 bytes so that they stay in the cache: stores that miss it hold up TBB's locks.
   std::vector<std::atomic<uint32_t>> phase_;
   std::vector<Operation> operations_;  // at the index of the node that each ends
-  std::vector<std::unique_ptr<ContinueNode>> nodes_;
+  std::vector<Operation> gates_;       // of host nodes that follow nodes of the device
+  std::atomic<uint64_t> given_up_{0};  // the attempt whose work on the device did not end
+  Operation device_end_;               // of the step on the device
+  std::vector<std::unique_ptr<ContinueNode>> nodes_;  // null: a done half of the device
+  std::vector<std::unique_ptr<ContinueNode>> gate_nodes_;
   std::vector<ContinueNode*> roots_;
   std::unique_ptr<tbb::flow::graph> graph_;
-  int outstanding_ = 0;  // operations started whose done half has not been put
+  int outstanding_ = 0;  // operations started, and gates asked for, that have not been put
 
   // What other threads write, on a cache line of its own.
   struct alignas(64) Mailbox {

@@ -25,12 +25,14 @@ uint64_t Mix(uint64_t h, uint64_t v) { return (h ^ v) * 0x9e3779b97f4a7c15u + (h
 
 // ---- PlanSketch
 
-ValueId PlanSketch::NewValue(const std::string& name) {
+ValueId PlanSketch::NewValue(const std::string& name, Tier tier) {
   Value value;
   value.name = name;
   value.dtype = DType::kI64;
   value.shape = {Harness::kNumbers};
-  return builder_.AddValueWithBuffer(value, BufferKind::kActivation);
+  const ValueId v = builder_.AddValueWithBuffer(value, BufferKind::kActivation);
+  builder_.buffer(builder_.value(v).buffer).tier = tier;
+  return v;
 }
 
 std::vector<ValueId> PlanSketch::Outputs(const std::vector<NodeId>& nodes) const {
@@ -39,17 +41,25 @@ std::vector<ValueId> PlanSketch::Outputs(const std::vector<NodeId>& nodes) const
   return values;
 }
 
-NodeId PlanSketch::Compute(const std::string& name, const std::vector<NodeId>& after) {
+NodeId PlanSketch::Add(const std::string& name, const std::vector<NodeId>& after, Tier tier) {
   Node node;
   node.name = name;
   node.op = "fake";
   node.inputs = Outputs(after);
-  node.outputs = {NewValue(name)};
+  node.outputs = {NewValue(name, tier)};
   const ValueId out = node.outputs[0];
   const NodeId id = builder_.AddNode(std::move(node));
   output_[id] = out;
   issue_.push_back(id);
   return id;
+}
+
+NodeId PlanSketch::Compute(const std::string& name, const std::vector<NodeId>& after) {
+  return Add(name, after, Tier::kDevice);
+}
+
+NodeId PlanSketch::Host(const std::string& name, const std::vector<NodeId>& after) {
+  return Add(name, after, Tier::kHost);
 }
 
 NodeId PlanSketch::Blocking(const std::string& name, const std::vector<NodeId>& after) {
@@ -61,11 +71,13 @@ NodeId PlanSketch::Blocking(const std::string& name, const std::vector<NodeId>& 
   return id;
 }
 
-NodeId PlanSketch::Async(const std::string& name, const std::vector<NodeId>& after) {
-  const NodeId start = Blocking(name + ".start", after);
+// Makes a node the start half of a pair; returns the done half.
+NodeId PlanSketch::Split(NodeId start) {
   Node done = builder_.node(start);
+  const std::string name = done.name;
   builder_.node(start).outputs.clear();
   builder_.node(start).async = AsyncRole::kStart;
+  builder_.node(start).name = name + ".start";
   done.name = name + ".done";
   done.inputs.clear();
   done.async = AsyncRole::kDone;
@@ -75,8 +87,17 @@ NodeId PlanSketch::Async(const std::string& name, const std::vector<NodeId>& aft
   builder_.node(start).partner = id;
   output_.erase(start);
   output_[id] = out;
-  done_.push_back(id);
   return id;
+}
+
+NodeId PlanSketch::Async(const std::string& name, const std::vector<NodeId>& after) {
+  done_.push_back(Split(Blocking(name, after)));
+  return done_.back();
+}
+
+NodeId PlanSketch::AsyncHost(const std::string& name, const std::vector<NodeId>& after) {
+  host_done_.push_back(Split(Host(name, after)));
+  return host_done_.back();
 }
 
 Plan PlanSketch::Build(int world, bool lane_edges) && {
@@ -89,6 +110,9 @@ Plan PlanSketch::Build(int world, bool lane_edges) && {
   for (int r = 0; r < world; ++r) rank_plan.ranks.push_back(r);
   rank_plan.lanes.push_back({"compute", LaneKind::kCompute, issue_});
   rank_plan.lanes.push_back({"comm:data", LaneKind::kComm, done_});
+  if (!host_done_.empty()) {
+    rank_plan.lanes.push_back({"host_compute", LaneKind::kHostCompute, host_done_});
+  }
   const Graph& graph = plan.graph;
   for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
     const Node& node = graph.nodes()[n];
@@ -104,17 +128,16 @@ Plan PlanSketch::Build(int world, bool lane_edges) && {
       rank_plan.edges.push_back({lane.order[i - 1], lane.order[i], EdgeKind::kLane});
     }
   }
-  int64_t at = 0;
   for (const Buffer& b : graph.buffers()) {
+    int64_t& at = rank_plan.arena_bytes[static_cast<int>(b.tier)];
     rank_plan.offset.push_back(at);
     at += (b.bytes + 63) / 64 * 64;
   }
-  rank_plan.arena_bytes[0] = at;
   plan.rank_plans.push_back(std::move(rank_plan));
   return plan;
 }
 
-Plan RandomPlan(uint64_t seed, int nodes, int world, bool lane_edges) {
+Plan RandomPlan(uint64_t seed, int nodes, int world, bool lane_edges, bool host) {
   std::mt19937_64 random(seed);
   PlanSketch sketch;
   std::vector<NodeId> made;
@@ -123,6 +146,11 @@ Plan RandomPlan(uint64_t seed, int nodes, int world, bool lane_edges) {
     for (uint64_t k = made.empty() ? 0 : random() % 4; k > 0; --k) {
       const NodeId n = made[made.size() - 1 - random() % std::min<size_t>(made.size(), 12)];
       if (std::find(after.begin(), after.end(), n) == after.end()) after.push_back(n);
+    }
+    if (host && random() % 5 == 0) {
+      const std::string name = absl::StrCat("host/", i);
+      made.push_back(random() % 2 == 0 ? sketch.Host(name, after) : sketch.AsyncHost(name, after));
+      continue;
     }
     const uint64_t kind = random() % 12;
     // Without lane edges ranks would meet collectives in different orders, and those that are not split wait
@@ -244,10 +272,12 @@ class FakeKernel : public Kernel {
     Compute(context, output_);
     const absl::Status status = Suffer();
     harness_->order_[rank_][id_].ended = ++harness_->sequence_;
+    if (end_ != id_) harness_->order_[rank_][end_].ended = ++harness_->sequence_;
     return status;
   }
 
   void Start(const StepContext& context, std::function<void(absl::Status)> done) override {
+    if (!node_.is_collective) return Kernel::Start(context, std::move(done));
     Begin();
     Compute(context, send_);
     const Fault fault = FaultHere();
@@ -380,12 +410,13 @@ std::vector<std::vector<int64_t>> Harness::Numbers() const {
   return numbers;
 }
 
-std::string Harness::BrokenEdge() const {
+std::string Harness::BrokenEdge(bool on_device) const {
   const std::vector<Node>& nodes = plan_.graph.nodes();
   for (int r = 0; r < plan_.world_size; ++r) {
     for (const Edge& e : plan_.ForRank(r).edges) {
       if (nodes[e.to].async == AsyncRole::kDone)
         continue;  // has no kernel that could note its begin
+      if (on_device && nodes[e.from].async == AsyncRole::kStart) continue;
       if (order_[r][e.from].ended < order_[r][e.to].began && order_[r][e.from].ended > 0) continue;
       return absl::StrCat("rank ", r, ": ", nodes[e.from].name, " ended at ",
                           order_[r][e.from].ended.load(), ", ", nodes[e.to].name, " began at ",

@@ -36,21 +36,26 @@ class PlanSketch {
   NodeId Async(const std::string& name, const std::vector<NodeId>& after);
   // A collective that is not split.
   NodeId Blocking(const std::string& name, const std::vector<NodeId>& after);
+  // On the host lane, where there is a device; AsyncHost returns the done half.
+  NodeId Host(const std::string& name, const std::vector<NodeId>& after);
+  NodeId AsyncHost(const std::string& name, const std::vector<NodeId>& after);
   // Without lane edges only the data edges order the nodes.
   Plan Build(int world, bool lane_edges = true) &&;
 
  private:
-  ValueId NewValue(const std::string& name);
+  ValueId NewValue(const std::string& name, Tier tier = Tier::kDevice);
+  NodeId Add(const std::string& name, const std::vector<NodeId>& after, Tier tier);
+  NodeId Split(NodeId start);
   std::vector<ValueId> Outputs(const std::vector<NodeId>& nodes) const;
 
   GraphBuilder builder_;
   std::vector<NodeId> issue_;
-  std::vector<NodeId> done_;
+  std::vector<NodeId> done_, host_done_;
   std::map<NodeId, ValueId> output_;
 };
 
-// A seeded random graph of `nodes` nodes, about a third of them collectives.
-Plan RandomPlan(uint64_t seed, int nodes, int world, bool lane_edges);
+// A seeded random graph of `nodes` nodes, about a third of them collectives; with `host`, a fifth on the host lane.
+Plan RandomPlan(uint64_t seed, int nodes, int world, bool lane_edges, bool host = false);
 
 // A barrier per node: the last member to come computes and completes for all.
 class FakeGroup {
@@ -110,8 +115,9 @@ class Harness {
 
   // All values of all ranks.
   std::vector<std::vector<int64_t>> Numbers() const;
-  // "" when every edge of the plan was respected in the last step, else the first that was not.
-  std::string BrokenEdge() const;
+  // "" when every edge of the plan was respected in the last step, else the first that was not. On a device a start half
+  // ends when it is issued, before it begins here: its edges say nothing.
+  std::string BrokenEdge(bool on_device = false) const;
   // Sequence numbers of the last run of a node; 0 when it did not run.
   uint64_t began(int rank, NodeId node) const { return order_[rank][node].began; }
 

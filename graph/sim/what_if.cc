@@ -21,7 +21,7 @@ struct Knob {
 // Everything that can be changed, by name. `what` outlives the knobs.
 std::map<std::string, Knob> Knobs(WhatIf* what, int world_size) {
   std::map<std::string, Knob> knobs;
-  Device* device = what->machine.mutable_device();
+  DeviceSpec* device = what->machine.mutable_device();
   knobs["device.flops"] = {device->flops_per_second(),
                            [device](double v) { device->set_flops_per_second(v); }};
   knobs["device.memory_bandwidth"] = {device->memory_bytes_per_second(), [device](double v) {

@@ -1,8 +1,12 @@
 """@libtorch//:torch - LibTorch for the CPU: headers, libtorch_cpu, libc10 and their OpenMP.
 
-The files come from the user's cache folder, where libtorch.py puts them on first use (545 MB, once per
+The files come from the user's cache folder, where wheels.py puts them on first use (545 MB, once per
 machine), or from LIBTORCH=<folder with include/ and lib/>, for example an installed torch package's folder.
+
+@libtorch_cuda//:torch_cuda - its CUDA libraries, for --config=cuda only. Use it as @cuda//:torch_cuda.
 """
+
+load("//tools/bazel:wheels.bzl", "WHEEL_ATTRS", "WHEEL_ENVIRON", "wheel_tree")
 
 _BUILD = """
 package(default_visibility = ["//visibility:public"])
@@ -31,30 +35,44 @@ cc_library(
     ],
 )
 
+# The CUDA runtime that libtorch_cpu.so needs to load. Code for --config=cuda links this very file: a process
+# must have one runtime.
+cc_library(
+    name = "cudart",
+    srcs = glob(["lib/libcudart*.so*"]),
+)
+
 cc_library(
     name = "torch",
-    srcs = glob(["lib/*.so*"]),
+    srcs = glob(
+        ["lib/*.so*"],
+        exclude = ["lib/libcudart*.so*"],
+    ),
     linkopts = ["-lpthread", "-ldl"],
-    deps = [":headers"],
+    deps = [
+        ":cudart",
+        ":headers",
+    ],
 )
 """
 
-def _cache(ctx):
-    env = ctx.os.environ
-    if env.get("MILLRACE_CACHE"):
-        return env["MILLRACE_CACHE"]
-    if env.get("XDG_CACHE_HOME"):
-        return env["XDG_CACHE_HOME"] + "/millrace"
-    if env.get("HOME"):
-        return env["HOME"] + "/.cache/millrace"
-    fail("neither MILLRACE_CACHE, XDG_CACHE_HOME nor HOME is set; start Bazel by ./bazelw")
+# The libraries they need in turn (cuBLAS, cuDNN, NCCL: 3 GB) are not there when linking; they are where it runs.
+# as-needed would drop a library of which only start-up code is wanted.
+_CUDA_BUILD = """
+package(default_visibility = ["//visibility:public"])
 
-def _python(ctx):
-    # The distribution's own Python first: bazelw installed pip for it.
-    for python in ["/usr/bin/python3", ctx.which("python3")]:
-        if python and ctx.execute([python, "-m", "pip", "--version"]).return_code == 0:
-            return python
-    fail("no python3 with pip; start Bazel by ./bazelw, which installs it, or set LIBTORCH=<folder>")
+cc_library(
+    name = "torch_cuda",
+    srcs = glob(["lib/*.so*"]),
+    linkopts = ["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined"],
+    deps = [
+        "@cuda//:cudart",
+        "@libtorch//:torch",
+    ],
+)
+"""
+
+_INSTEAD = "Set LIBTORCH=<folder with include/ and lib/> to use a copy you have."
 
 def _link_libraries(ctx, folder, names):
     for entry in ctx.path(folder).readdir():
@@ -63,18 +81,9 @@ def _link_libraries(ctx, folder, names):
                 ctx.symlink(entry, "lib/" + entry.basename)
 
 def _libtorch_impl(ctx):
-    script = ctx.path(ctx.attr._script)
-    requirements = ctx.path(ctx.attr._requirements)
     root = ctx.os.environ.get("LIBTORCH")
     if not root:
-        ctx.report_progress("LibTorch: 545 MB to download on first use")
-        result = ctx.execute(
-            [_python(ctx), script, requirements, _cache(ctx)],
-            timeout = 3600,
-        )
-        if result.return_code:
-            fail("LibTorch: " + result.stderr)
-        root = result.stdout.strip()
+        root = wheel_tree(ctx, "libtorch", "LibTorch: 545 MB to download on first use", _INSTEAD)
     if not ctx.path(root + "/include/ATen/ATen.h").exists:
         fail("LIBTORCH=%s: no include/ATen/ATen.h below it" % root)
 
@@ -90,9 +99,21 @@ def _libtorch_impl(ctx):
 
 libtorch_repository = repository_rule(
     implementation = _libtorch_impl,
-    attrs = {
-        "_requirements": attr.label(default = "//tools/bazel:libtorch_requirements.txt"),
-        "_script": attr.label(default = "//tools/bazel:libtorch.py"),
-    },
-    environ = ["LIBTORCH", "MILLRACE_CACHE", "XDG_CACHE_HOME", "HOME"],
+    attrs = WHEEL_ATTRS,
+    environ = WHEEL_ENVIRON + ["LIBTORCH"],
+)
+
+def _libtorch_cuda_impl(ctx):
+    root = ctx.os.environ.get("LIBTORCH")
+    if not root:
+        root = wheel_tree(ctx, "libtorch_cuda", "LibTorch's CUDA libraries: unpacking 0.5 GB", _INSTEAD)
+    if not ctx.path(root + "/lib/libtorch_cuda.so").exists:
+        fail("LIBTORCH=%s: no lib/libtorch_cuda.so below it; --config=cuda needs a LibTorch with CUDA" % root)
+    _link_libraries(ctx, root + "/lib", ["libtorch_cuda", "libc10_cuda"])
+    ctx.file("BUILD", _CUDA_BUILD)
+
+libtorch_cuda_repository = repository_rule(
+    implementation = _libtorch_cuda_impl,
+    attrs = WHEEL_ATTRS,
+    environ = WHEEL_ENVIRON + ["LIBTORCH"],
 )

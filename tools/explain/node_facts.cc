@@ -94,7 +94,7 @@ class Collector {
         f_.latency_seconds = links.Seconds(node_.collective, f_.group_size) - f_.wire_seconds;
       }
     } else if (node_.async != AsyncRole::kStart) {
-      const Device& d = machine_.device();
+      const DeviceSpec& d = machine_.device();
       f_.compute_seconds =
           static_cast<double>(f_.flops) / (d.flops_per_second() * d.flops_efficiency());
       f_.memory_seconds = static_cast<double>(f_.memory_bytes) / d.memory_bytes_per_second();
