@@ -29,10 +29,9 @@ __device__ __forceinline__ To BitsAs(From x) {
 template <typename T>
 __device__ __forceinline__ T* Global(T* p) {
 #if defined(__CUDA_ARCH__)
-  return static_cast<T*>(__cvta_global_to_generic(__cvta_generic_to_global(p)));
-#else
-  return p;
+  __builtin_assume(__isGlobal(p));
 #endif
+  return p;
 }
 
 // a * b + c, rounded once on a device and twice here: for sums whose last bits do not matter.
