@@ -37,6 +37,7 @@ ROWS = [
         "communicators move raw spans and know neither tensors nor graphs"),
     Row("data", ["graph/base"], ["absl", "json", "codec", "uring"],
         "readers fill raw spans and know neither tensors nor graphs"),
+    Row("ops/cuda/emulation", [], ["cuda"], "CUDA's words for all compilers: stands on nothing"),
     Row("models/cuda", ["graph/base", "models", "ops/cuda/emulation", "ops/cuda/elements.cuh"], ["absl", "cuda"],
         "kernels take pointers and a stream, so that they are tested without torch and without a GPU"),
     Row("models", ["graph/base", "graph/ir/model_spec.h"], ["absl", "torch"],
