@@ -31,7 +31,7 @@ __device__ __forceinline__ float Scaled(float x, double factor) {
 // to[i] = f(from[i], to[i]) for the chunk's elements, by the block; `to` is read where kReads says so.
 template <DType kFrom, DType kTo, bool kReads, typename F>
 __device__ __forceinline__ void Map(const Piece& p, const Chunk& chunk, const F& f) {
-  constexpr int64_t kFromBytes = SizeOf(kFrom), kToBytes = SizeOf(kTo);
+  constexpr int64_t kFromBytes = kElementBytes<kFrom>, kToBytes = kElementBytes<kTo>;
   constexpr int kVectors = 2;  // on their way at a time
   const int64_t begin = chunk.begin, end = begin + chunk.count;
   int64_t first = begin + ToAligned4(static_cast<char*>(p.to) + begin * kToBytes, kToBytes);
@@ -93,7 +93,8 @@ __device__ __forceinline__ void Bytes(const char* from, char* to, int64_t bytes)
   }
 }
 
-__global__ void __launch_bounds__(kThreads) PiecesKernel(const Piece* pieces, const Chunk* chunks) {
+__global__ void __launch_bounds__(kThreads, 4)
+    PiecesKernel(const Piece* pieces, const Chunk* chunks) {
   constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16, kF16 = DType::kF16;
   const Chunk chunk = chunks[blockIdx.x];
   const Piece p = pieces[chunk.item];

@@ -161,8 +161,9 @@ TEST(CudaCast, AllKindsTypesLengthsAndAlignmentsInOneLaunch) {
         memory.Expect(scaled, x, "scale " + what);
         makers.push_back([=](char* base) { return Piece::Scale(base + scaled, from, n, 1.0 / 3); });
         // Not two NaNs at once: which of them survives an addition is the compiler's choice.
-        Bytes total = Random(from, n, ++stream, stream % 2 == 0);
-        const Bytes addend = Random(from, n, ++stream, stream % 2 == 0);
+        const bool first = ++stream % 2 == 0;
+        Bytes total = Random(from, n, 2 * stream + 10000, first);
+        const Bytes addend = Random(from, n, 2 * stream + 10001, !first);
         const int64_t t = memory.Put(total, shift * SizeOf(from));
         const int64_t s = memory.Put(addend, shift * SizeOf(from));
         AddOnCpu(from, &total, addend);

@@ -12,6 +12,10 @@
 namespace millrace {
 namespace cuda {
 
+// SizeOf, where a kernel may use it.
+template <DType kType>
+constexpr int64_t kElementBytes = kType == DType::kF32 ? 4 : 2;
+
 template <typename To, typename From>
 __device__ __forceinline__ To BitsAs(From x) {
   static_assert(sizeof(To) == sizeof(From), "");

@@ -53,8 +53,7 @@ __device__ __forceinline__ void SumSquares(const float* x, int64_t* bins) {
 template <DType kType>
 __device__ __forceinline__ void LoadShare(const void* x, int64_t begin, int64_t count, int lane,
                                           float* out) {
-  constexpr int64_t kBytes = SizeOf(kType);
-  if (count == kWarpElements && IsAligned4(x, begin, kBytes)) {
+  if (count == kWarpElements && IsAligned4(x, begin, kElementBytes<kType>)) {
 #pragma unroll
     for (int k = 0; k < kLaneElements; k += 4) {
       const float4 four = Load4<kType>(x, begin + k * 32 + lane * 4);

@@ -79,7 +79,7 @@ __device__ __forceinline__ void UpdateRange(const OptimizerRun& r, int64_t begin
   if (first > end) first = end;
   const bool aligned = (!(H::kMoments || H::kBuffer) || IsAligned4(r.m, first, 4)) &&
                        (!H::kMoments || IsAligned4(r.v, first, 4)) &&
-                       IsAligned4(r.g, first, kGrad == DType::kF32 ? 4 : 2) &&
+                       IsAligned4(r.g, first, kElementBytes<kGrad>) &&
                        (r.copy == nullptr || IsAligned4(r.copy, first, 2));
   const int64_t vectors = aligned ? (end - first) / 4 : 0;
   for (int64_t at = threadIdx.x; at < vectors; at += kVectors * kThreads) {

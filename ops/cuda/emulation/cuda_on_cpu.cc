@@ -268,15 +268,15 @@ uint64_t Meet(unsigned mask, uint64_t value, unsigned source, unsigned* ballot) 
     Leave(State::kWarp);
   } else {  // the last one: all go on
     unsigned set = 0;
-    for (unsigned l = 0; l < 32; ++l) {
-      if ((mask >> l & 1) == 0) continue;
-      Fiber& other = *m.fibers[warp * 32 + l];
+    for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+      const int l = __builtin_ctz(rest);
+      Fiber& other = *m.fibers[warp * 32 + static_cast<size_t>(l)];
       if (other.mask != mask) Fail("lanes of a warp meet with different masks");
       set |= static_cast<unsigned>(other.value != 0) << l;
     }
-    for (unsigned l = 0; l < 32; ++l) {
-      if ((mask >> l & 1) == 0) continue;
-      Fiber& other = *m.fibers[warp * 32 + l];
+    for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+      const int l = __builtin_ctz(rest);
+      Fiber& other = *m.fibers[warp * 32 + static_cast<size_t>(l)];
       other.result = m.fibers[warp * 32 + other.source]->value;
       other.ballot = set;
       other.state = State::kReady;
