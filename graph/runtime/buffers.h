@@ -54,6 +54,8 @@ class RankArenas {
   int64_t bytes(Tier tier) const { return bytes_[static_cast<int>(tier)]; }
   const std::shared_ptr<Device>& device() const { return device_; }
 
+  // Whether the host can touch the tier's memory.
+  bool on_host(Tier tier) const { return device_ == nullptr || tier != Tier::kDevice; }
   // Bytes of a tier that has memory, to and from the host's; between steps. `at`: an address in the tier's arena.
   absl::Status Read(Tier tier, void* host, const void* at, int64_t bytes) const;
   absl::Status Write(Tier tier, void* at, const void* host, int64_t bytes) const;
@@ -84,6 +86,9 @@ class RankBuffers {
   template <typename T>
   T* as(ValueId v) const {
     return static_cast<T*>(address_[v]);
+  }
+  bool on_host(ValueId v) const {
+    return arenas_->on_host(plan_->graph.buffers()[plan_->graph.values()[v].buffer].tier);
   }
   absl::Status Read(ValueId v, void* host) const;
   absl::Status Write(ValueId v, const void* host) const;

@@ -18,7 +18,8 @@ using testing::HasSubstr;
 // A harness whose ranks have devices.
 struct OnDevices {
   OnDevices(const Plan& plan, uint64_t seed, EmulatedDeviceOptions options = {})
-      : harness(plan, /*outside=*/seed % 2 == 0), lanes(LaneWorkers::Create({&plan})) {
+      : harness(plan, /*outside=*/seed % 2 == 0),
+        lanes(LaneWorkers::Create({&plan}, /*devices=*/true)) {
     executor_options = harness.Options();
     for (int r = 0; r < plan.world_size; ++r) {
       options.rank = r;

@@ -341,6 +341,7 @@ void EmulatedDevice::RunHead(int s, std::unique_lock<std::mutex>& lock) {
 }
 
 void EmulatedDevice::Serve() {
+  if (options_.thread_start) options_.thread_start();
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     const int s = Choose();

@@ -38,6 +38,8 @@ struct EmulatedDeviceOptions {
   uint64_t seed = 0;
   bool adversarial = true;  // false: streams in turn, nothing is delayed
   bool guard_memory = false;
+  std::function<void()>
+      thread_start;       // on the thread that runs the kernels (LibTorch's thread count)
   int64_t fail_call = 0;  // 0: none
   int64_t fail_work = 0;
 };

@@ -55,12 +55,14 @@ class LaneWorkers::Worker {
 LaneWorkers::LaneWorkers() = default;
 LaneWorkers::~LaneWorkers() = default;
 
-std::shared_ptr<LaneWorkers> LaneWorkers::Create(const std::vector<const Plan*>& plans) {
+std::shared_ptr<LaneWorkers> LaneWorkers::Create(const std::vector<const Plan*>& plans,
+                                                 bool devices) {
   std::shared_ptr<LaneWorkers> workers(new LaneWorkers);
   for (const Plan* plan : plans) {
     for (const RankPlan& rank_plan : plan->rank_plans) {
       for (const Lane& lane : rank_plan.lanes) {
         if (lane.kind == LaneKind::kCompute || lane.kind == LaneKind::kComm) continue;
+        if (devices && InStream(lane.kind)) continue;
         for (int rank : rank_plan.ranks) {
           std::unique_ptr<Worker>& worker = workers->workers_[{rank, lane.kind}];
           if (worker == nullptr) worker = std::make_unique<Worker>();

@@ -24,7 +24,9 @@ namespace millrace {
 
 class LaneWorkers {
  public:
-  static std::shared_ptr<LaneWorkers> Create(const std::vector<const Plan*>& plans);
+  // `devices`: the ranks have devices, whose streams copy; only the host's own lanes get workers.
+  static std::shared_ptr<LaneWorkers> Create(const std::vector<const Plan*>& plans,
+                                             bool devices = false);
   ~LaneWorkers();  // works off what was posted
   LaneWorkers(const LaneWorkers&) = delete;
   LaneWorkers& operator=(const LaneWorkers&) = delete;

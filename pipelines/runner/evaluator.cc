@@ -39,13 +39,29 @@ absl::StatusOr<EvalMetrics> EvaluateOnce(Ranks& ranks, const Plan& plan, const M
   ASSIGN_OR_RETURN(const Values values, FindValues(plan, spec));
   ASSIGN_OR_RETURN(const auto scores, Scores::Create(model.task, spec, batches->truth()));
   batches->Restart();
+  // What lies in a device's memory is scored from a copy.
+  std::vector<std::vector<char>> copies(values.batch.size() + values.outputs.size());
+  const auto within_reach = [&](const RankBuffers& buffers, ValueId v,
+                                std::vector<char>* copy) -> absl::StatusOr<const void*> {
+    if (buffers.on_host(v)) return buffers.data(v);
+    copy->resize(buffers.bytes(v));
+    RETURN_IF_ERROR(buffers.Read(v, copy->data()));
+    return copy->data();
+  };
   for (int64_t step = 0; step < batches->steps(); ++step) {
     RETURN_IF_ERROR(Annotate(ranks.RunStep(step, StepScalars()), "evaluation"));
     for (int r = 0; r < ranks.size(); ++r) {
       ScoredBatch batch;
       batch.samples = batches->samples(r);
-      for (const ValueId v : values.batch) batch.tensors.push_back(ranks.buffers(r).data(v));
-      for (const ValueId v : values.outputs) batch.outputs.push_back(ranks.buffers(r).data(v));
+      auto copy = copies.begin();
+      for (const ValueId v : values.batch) {
+        ASSIGN_OR_RETURN(const void* p, within_reach(ranks.buffers(r), v, &*copy++));
+        batch.tensors.push_back(p);
+      }
+      for (const ValueId v : values.outputs) {
+        ASSIGN_OR_RETURN(const void* p, within_reach(ranks.buffers(r), v, &*copy++));
+        batch.outputs.push_back(p);
+      }
       RETURN_IF_ERROR(scores->Add(batch));
     }
   }

@@ -179,8 +179,9 @@ absl::Status ModelState::Initialise(uint64_t seed) const {
   for (const Node& node : plan_->graph.nodes()) {
     if (node.op != "update_loss_scale") continue;
     const LossScaleState start = StartOf(LossScaleOptionsOf(node));
-    for (const RankBuffers* buffers : memory_->buffers())
-      *buffers->as<LossScaleState>(node.inputs[1]) = start;
+    for (const RankBuffers* buffers : memory_->buffers()) {
+      RETURN_IF_ERROR(buffers->Write(node.inputs[1], &start));
+    }
   }
   std::vector<float> whole;
   for (const Tensor& t : params_) RETURN_IF_ERROR(InitialiseTensor(t, seed, &whole));

@@ -53,7 +53,7 @@ class ModelState {
   const std::vector<Tensor>& params() const { return params_; }  // in the model's order
   const std::vector<Tensor>& states() const { return states_; }
 
-  // In its own element type. Errors come from storage alone, here and below. Writing a parameter in f32 that has a
+  // In its own element type. Errors come from storage and devices alone, here and below. Writing a parameter in f32 that has a
   // master (its states are offloaded) writes both.
   absl::Status Read(const Tensor& tensor, void* out) const;
   absl::Status Write(const Tensor& tensor, const void* in) const;  // into all copies and shards

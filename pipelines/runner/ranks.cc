@@ -11,6 +11,13 @@
 
 namespace millrace {
 
+absl::StatusOr<std::shared_ptr<BackEnd>> BackEndOf(const Machine& machine, int ranks) {
+  absl::StatusOr<std::shared_ptr<BackEnd>> opened =
+      OpenBackEnd(DeviceSpec::Kind_Name(machine.device().kind()), ranks);
+  if (!opened.ok()) return Annotate(opened.status(), "machine '", machine.name(), "'");
+  return opened;
+}
+
 absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks,
                                                                    int threads_per_rank) {
   std::vector<int> ids;
@@ -33,6 +40,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     context->optimizer = options.optimizer;
     context->threads = options.threads_per_rank;
     if (!options.storage.empty()) context->storage = options.storage[r];
+    context->device = options.arenas[r]->device().get();
     if (options.model != nullptr) {
       ranks->models_.push_back(std::make_unique<ModelRuntime>(*options.model, *options.spec));
       context->model = ranks->models_.back().get();
@@ -40,11 +48,16 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
     ranks->contexts_.push_back(std::move(context));
   }
   for (const auto& [name, size] : plan.graph.groups()) {
-    InProcessOptions group;
-    group.name = name;
-    group.execution = options.reference ? InProcessOptions::Execution::kInline
-                                        : InProcessOptions::Execution::kThreaded;
-    ASSIGN_OR_RETURN(auto members, InProcessGroup::Create(size, group));
+    std::vector<std::unique_ptr<Communicator>> members;
+    if (options.back_end != nullptr) {
+      ASSIGN_OR_RETURN(members, options.back_end->MakeGroup(name, size));
+    } else {
+      InProcessOptions group;
+      group.name = name;
+      group.execution = options.reference ? InProcessOptions::Execution::kInline
+                                          : InProcessOptions::Execution::kThreaded;
+      ASSIGN_OR_RETURN(members, InProcessGroup::Create(size, group));
+    }
     for (int r = 0; r < size; ++r) ranks->contexts_[r]->groups[name] = members[r].get();
     ranks->groups_.push_back(std::move(members));
   }
@@ -62,6 +75,12 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(const RanksOptions& options
   };
   executor.stuck_seconds = options.stuck_seconds;
   executor.recorder = options.recorder;
+  executor.capture = options.capture;
+  for (int r = 0; r < plan.world_size; ++r) {
+    if (ranks->contexts_[r]->device != nullptr) {
+      executor.devices[r] = ranks->contexts_[r]->device;
+    }
+  }
   Ranks* self = ranks.get();
   executor.abort_communication = [self](const absl::Status& why) {
     for (auto& members : self->groups_) members[0]->Abort(why);

@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "graph/ir/machine.pb.h"
 #include "graph/runtime/buffers.h"
 #include "graph/runtime/compute_threads.h"
 #include "graph/runtime/executor.h"
 #include "graph/runtime/lane_workers.h"
+#include "ops/back_end.h"
 #include "ops/kernel_registry.h"
 #include "ops/model_runtime.h"
 
@@ -19,9 +21,12 @@ namespace millrace {
 struct RanksOptions {
   const Plan* plan = nullptr;
   std::vector<std::shared_ptr<RankArenas>> arenas;  // one per rank
-  std::shared_ptr<ComputeThreads> threads;          // null with the reference executor
-  std::vector<StorageFile*> storage;   // one per rank; empty: the plan has no storage tier
-  std::shared_ptr<LaneWorkers> lanes;  // null with the reference executor
+  // Whose devices the arenas are on; null: the CPU back end.
+  std::shared_ptr<BackEnd> back_end;
+  bool capture = false;                     // devices: see ExecutorOptions::capture
+  std::shared_ptr<ComputeThreads> threads;  // null with the reference executor
+  std::vector<StorageFile*> storage;        // one per rank; empty: the plan has no storage tier
+  std::shared_ptr<LaneWorkers> lanes;       // null with the reference executor
   bool reference = false;
   int threads_per_rank =
       1;  // of LibTorch's operators; the reference executor sets it for its caller's thread
@@ -48,6 +53,7 @@ class Ranks {
   // Sums and maxima over the ranks; see ModelRuntime.
   int64_t unplanned_allocations() const;
   int64_t unplanned_bytes() const;  // of the rank that had most
+  IssueCost issue_cost() const { return executor_->issue_cost(); }
 
  private:
   Ranks() = default;
@@ -58,6 +64,9 @@ class Ranks {
   std::vector<RankBuffers> buffers_;
   std::unique_ptr<Executor> executor_;
 };
+
+// What runs the machine's devices; null: the CPU. An error names the machine.
+absl::StatusOr<std::shared_ptr<BackEnd>> BackEndOf(const Machine& machine, int ranks);
 
 // A compute thread per rank, each with `threads_per_rank` threads for LibTorch's operators.
 absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks, int threads_per_rank);

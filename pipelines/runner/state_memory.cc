@@ -8,8 +8,24 @@
 
 namespace millrace {
 
+absl::Status StateMemory::Load(int rank, ValueId v, void* to) {
+  if (TierOf(v) != Tier::kStorage) return buffers_[rank]->Read(v, to);
+  const Value& value = plan_->graph.values()[v];
+  return files_[rank]->Read({StorageFile::Piece{buffers_[rank]->place(v), static_cast<char*>(to),
+                                                value.bytes(), value.name}});
+}
+
+absl::Status StateMemory::Store(int rank, ValueId v, const void* from) {
+  if (TierOf(v) != Tier::kStorage) return buffers_[rank]->Write(v, from);
+  const Value& value = plan_->graph.values()[v];
+  return files_[rank]->Write(
+      {StorageFile::Piece{buffers_[rank]->place(v), static_cast<char*>(const_cast<void*>(from)),
+                          value.bytes(), value.name}});
+}
+
 absl::StatusOr<char*> StateMemory::At(int rank, ValueId v, bool change) {
-  if (!OnStorage(v)) return static_cast<char*>(buffers_[rank]->data(v));
+  const bool in_reach = TierOf(v) != Tier::kStorage && buffers_[rank]->on_host(v);
+  if (in_reach) return static_cast<char*>(buffers_[rank]->data(v));
   const Value& value = plan_->graph.values()[v];
   Window& window = windows_[{rank, value.name.substr(0, value.name.find('/'))}];
   if (window.value != v) {
@@ -21,8 +37,7 @@ absl::StatusOr<char*> StateMemory::At(int rank, ValueId v, bool change) {
             absl::StrCat("no memory for ", value.bytes(), " bytes of ", value.name));
       }
     }
-    RETURN_IF_ERROR(files_[rank]->Read({StorageFile::Piece{
-        buffers_[rank]->place(v), window.memory.data(), value.bytes(), value.name}}));
+    RETURN_IF_ERROR(Load(rank, v, window.memory.data()));
     window.value = v;
   }
   window.changed |= change;
@@ -35,9 +50,7 @@ absl::Status StateMemory::Flush(int rank, Window* window) {
   window->value = -1;
   window->changed = false;
   if (v < 0 || !changed) return absl::OkStatus();
-  const Value& value = plan_->graph.values()[v];
-  return files_[rank]->Write({StorageFile::Piece{buffers_[rank]->place(v), window->memory.data(),
-                                                 value.bytes(), value.name}});
+  return Store(rank, v, window->memory.data());
 }
 
 absl::Status StateMemory::Close() {
@@ -56,15 +69,21 @@ absl::Status StateMemory::Zero() {
     for (BufferId b = 0; b < static_cast<BufferId>(plan_->graph.buffers().size()); ++b) {
       const Buffer& buffer = plan_->graph.buffers()[b];
       if (!buffer.persistent) continue;
-      if (buffer.tier != Tier::kStorage) {
+      const RankArenas& arenas = *buffers_[r]->arenas();
+      if (buffer.tier != Tier::kStorage && arenas.on_host(buffer.tier)) {
         std::memset(buffers_[r]->buffer(b), 0, buffer.bytes);
         continue;
       }
       if (zeros.data() == nullptr) zeros = PageMemory(kPart, /*populate=*/false);
-      if (zeros.data() == nullptr) return absl::ResourceExhaustedError("no memory to zero storage");
+      if (zeros.data() == nullptr) return absl::ResourceExhaustedError("no memory for zeros");
       for (int64_t at = 0; at < buffer.bytes; at += kPart) {
-        RETURN_IF_ERROR(files_[r]->Write(rank_plan.offset[b] + at, zeros.data(),
-                                         std::min(kPart, buffer.bytes - at)));
+        const int64_t bytes = std::min(kPart, buffer.bytes - at);
+        if (buffer.tier == Tier::kStorage) {
+          RETURN_IF_ERROR(files_[r]->Write(rank_plan.offset[b] + at, zeros.data(), bytes));
+        } else {
+          RETURN_IF_ERROR(arenas.Write(buffer.tier, static_cast<char*>(buffers_[r]->buffer(b)) + at,
+                                       zeros.data(), bytes));
+        }
       }
     }
   }

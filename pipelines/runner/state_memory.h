@@ -1,6 +1,6 @@
-// The bytes of persistent values between steps, wherever their tier is. In memory they are just an address; from
-// storage a value is read into a window, and written back when it was changed and another value of its role is asked
-// for. Windows hold one value - a bucket's shard - for each rank and role ("param", "exp_avg"), so going through a
+// The bytes of persistent values between steps, wherever their tier is. In the host's memory they are just an address;
+// from storage, or a device's memory, a value is read into a window, and written back when it was changed and another
+// value of its role is asked for. Windows hold one value - a bucket's shard - for each rank and role ("param", "exp_avg"), so going through a
 // model's tensors in order reads every byte once.
 //
 //   StateMemory memory(plan, buffers, files);
@@ -8,7 +8,7 @@
 //   ...
 //   RETURN_IF_ERROR(memory.Close());                          // changes are in the file, windows are given back
 //
-// Not to be used while a step runs. From many threads only where nothing is on storage.
+// Not to be used while a step runs.
 #ifndef MILLRACE_PIPELINES_RUNNER_STATE_MEMORY_H_
 #define MILLRACE_PIPELINES_RUNNER_STATE_MEMORY_H_
 
@@ -32,11 +32,6 @@ class StateMemory {
               std::vector<StorageFile*> files)
       : plan_(&plan), buffers_(std::move(buffers)), files_(std::move(files)) {}
 
-  bool OnStorage(ValueId v) const {
-    return plan_->graph.buffers()[plan_->graph.values()[v].buffer].tier == Tier::kStorage;
-  }
-  bool any_storage() const { return !files_.empty(); }
-
   // Good until the next call for the same rank and role. `change`: what is written there will be kept.
   absl::StatusOr<char*> At(int rank, ValueId v, bool change);
   absl::Status Close();
@@ -51,6 +46,11 @@ class StateMemory {
     bool changed = false;
     PageMemory memory;
   };
+  Tier TierOf(ValueId v) const {
+    return plan_->graph.buffers()[plan_->graph.values()[v].buffer].tier;
+  }
+  absl::Status Load(int rank, ValueId v, void* to);
+  absl::Status Store(int rank, ValueId v, const void* from);
   absl::Status Flush(int rank, Window* window);
 
   const Plan* plan_;

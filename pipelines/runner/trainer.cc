@@ -20,6 +20,7 @@
 #include "graph/ir/loss_scale_attrs.h"
 #include "graph/trace/chrome.h"
 #include "graph/trace/recorder.h"
+#include "graph/trace/ticks.h"
 #include "models/allocator.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
@@ -121,10 +122,11 @@ class InProcessTrainer final : public Trainer {
   absl::Status OpenLoader(const OpenedData& data);
   absl::Status AllocateRanks();
   absl::StatusOr<StepMetrics> Step(int64_t step);
-  // With a loss scale. After a step: did it overflow, where first, and do the ranks agree?
-  const LossScaleState& LossScaleOf(int rank) const {
-    return *train_->buffers(rank).as<LossScaleState>(loss_scale_value_);
-  }
+  // What a step leaves for the host to see.
+  absl::Status ReadScalars(StepMetrics* m);
+  absl::Status ReadLossScales();
+  // With a loss scale, as ReadScalars found it. After a step: did it overflow, where first, and do the ranks agree?
+  const LossScaleState& LossScaleOf(int rank) const { return loss_scales_[rank]; }
   absl::Status ReadLossScale(const LossScaleState& before, StepMetrics* m) const;
   absl::Status CheckLossScale(const StepMetrics& m) const;
   absl::Status Evaluate(int64_t step, RunResult* result);
@@ -135,6 +137,7 @@ class InProcessTrainer final : public Trainer {
   const CompiledPipeline& c_;
   const Pipeline& p_;
   const RunOptions options_;
+  std::shared_ptr<BackEnd> back_end_;  // null: the CPU's
   std::unique_ptr<TrainBatches> batches_;
   std::unique_ptr<EvalBatches> eval_batches_;
   TraceRecorder recorder_;
@@ -145,12 +148,17 @@ class InProcessTrainer final : public Trainer {
   std::unique_ptr<LrScheduler> schedule_;
   std::vector<ValueId> loss_values_;
   ValueId norm_value_ = -1, loss_scale_value_ = -1;
+  std::vector<LossScaleState> loss_scales_;  // by rank
   int64_t total_steps_ = 0, first_step_ = 0;
   LoaderState loader_start_;
   LossScaleOptions loss_scale_options_;
 };
 
 absl::Status InProcessTrainer::Prepare() {
+  back_end_ = options_.back_end;
+  if (back_end_ == nullptr) {
+    ASSIGN_OR_RETURN(back_end_, BackEndOf(c_.machine, c_.plan.world_size));
+  }
   RETURN_IF_ERROR(CheckStorageFirst());
   InstallAllocators();
   ASSIGN_OR_RETURN(OpenedData data, OpenData(c_.loaded, c_.image_needs, options_.data_folders));
@@ -254,8 +262,13 @@ absl::Status InProcessTrainer::AllocateRanks() {
   o.model = c_.has_model ? &c_.model : nullptr;
   o.spec = c_.has_model ? &c_.spec : nullptr;
   o.optimizer = SettingsOf(p_.optimizer());
+  o.back_end = back_end_;
   for (int r = 0; r < c_.plan.world_size; ++r) {
-    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r));
+    RankArenas::Options arena_options;
+    if (o.back_end != nullptr) {
+      ASSIGN_OR_RETURN(arena_options.device, o.back_end->OpenDevice(r));
+    }
+    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r, arena_options));
     o.arenas.push_back(std::move(arenas));
   }
   ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
@@ -266,7 +279,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   if (!o.reference) {
     ASSIGN_OR_RETURN(o.threads,
                      MakeComputeThreads(c_.plan.world_size, p_.runtime().threads_per_rank()));
-    o.lanes = LaneWorkers::Create(plans);
+    o.lanes = LaneWorkers::Create(plans, /*devices=*/o.back_end != nullptr);
   }
   ASSIGN_OR_RETURN(train_, Ranks::Create(o));
   if (eval_batches_ != nullptr) {
@@ -285,6 +298,7 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
   m.step = step;
   m.epoch = (step - 1) / batches_->loader().batches_per_epoch();
   const bool scaled = loss_scale_value_ >= 0;
+  if (scaled && loss_scales_.empty()) RETURN_IF_ERROR(ReadLossScales());
   const LossScaleState before = scaled ? LossScaleOf(0) : LossScaleState();
   const int64_t update = step - static_cast<int64_t>(before.skipped);
   m.lr = schedule_->AfterSteps(update - 1);
@@ -292,13 +306,34 @@ absl::StatusOr<StepMetrics> InProcessTrainer::Step(int64_t step) {
   RETURN_IF_ERROR(train_->RunStep(step, {m.lr, update}));
   m.step_seconds = Seconds(SteadyClock::now() - begin).count();
   m.samples_per_second = static_cast<double>(batches_->loader().global_batch()) / m.step_seconds;
-  for (int r = 0; r < train_->size(); ++r) {
-    for (ValueId v : loss_values_) m.loss += *train_->buffers(r).as<float>(v);
-  }
-  m.loss /= static_cast<double>(std::max<size_t>(1, train_->size() * loss_values_.size()));
-  if (norm_value_ >= 0) m.grad_norm = train_->buffers(0).as<float>(norm_value_)[1];
+  RETURN_IF_ERROR(ReadScalars(&m));
   if (scaled) RETURN_IF_ERROR(ReadLossScale(before, &m));
   return m;
+}
+
+absl::Status InProcessTrainer::ReadLossScales() {
+  loss_scales_.resize(train_->size());
+  for (int r = 0; r < train_->size(); ++r) {
+    RETURN_IF_ERROR(train_->buffers(r).Read(loss_scale_value_, &loss_scales_[r]));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status InProcessTrainer::ReadScalars(StepMetrics* m) {
+  for (int r = 0; r < train_->size(); ++r) {
+    for (ValueId v : loss_values_) {
+      float loss = 0;
+      RETURN_IF_ERROR(train_->buffers(r).Read(v, &loss));
+      m->loss += loss;
+    }
+  }
+  m->loss /= static_cast<double>(std::max<size_t>(1, train_->size() * loss_values_.size()));
+  if (norm_value_ >= 0) {
+    std::vector<float> norm(c_.plan.graph.values()[norm_value_].numel());
+    RETURN_IF_ERROR(train_->buffers(0).Read(norm_value_, norm.data()));
+    m->grad_norm = norm[1];
+  }
+  return loss_scale_value_ >= 0 ? ReadLossScales() : absl::OkStatus();
 }
 
 absl::Status InProcessTrainer::ReadLossScale(const LossScaleState& before, StepMetrics* m) const {
@@ -394,7 +429,17 @@ absl::Status InProcessTrainer::WriteTrace(RunResult* result) {
 
 absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   result->last_step = step;
-  if (loss_scale_value_ >= 0) result->loss_scale = LossScaleOf(0).scale;
+  if (loss_scale_value_ >= 0) {
+    RETURN_IF_ERROR(ReadLossScales());
+    result->loss_scale = LossScaleOf(0).scale;
+  }
+  if (const IssueCost cost = train_->issue_cost(); cost.nodes > 0) {
+    TickScale scale;
+    scale.Refresh();
+    result->issue_seconds_per_node =
+        static_cast<double>(scale.Nanoseconds(cost.ticks) - scale.Nanoseconds(0)) * 1e-9 /
+        static_cast<double>(cost.nodes);
+  }
   ASSIGN_OR_RETURN(result->weights_sha256, state_->WeightsSha256());
   if (options_.predicted != nullptr && !options_.predicted->steps.empty()) {
     const StepMark& step = options_.predicted->steps.front();
@@ -433,6 +478,7 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   result->rss_outside_plan_bytes = result->peak_rss_bytes;
   for (int r = 0; r < train_->size(); ++r) {
     for (Tier tier : {Tier::kDevice, Tier::kPinned, Tier::kHost}) {
+      if (!train_->buffers(r).arenas()->on_host(tier)) continue;
       result->rss_outside_plan_bytes -= train_->buffers(r).arenas()->bytes(tier);
     }
   }

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "data/storage/storage_probe.h"
 #include "graph/trace/trace.h"
+#include "ops/back_end.h"
 #include "pipelines/runner/compiled.h"
 #include "pipelines/runner/metrics.h"
 
@@ -37,6 +38,8 @@ struct RunOptions {
   bool quiet = false;
   bool keep_losses = false;
   bool evaluate = true;  // false: not even at the end
+  // Where the ranks compute; null: as the machine says.
+  std::shared_ptr<BackEnd> back_end;
   // The simulator's step: its length goes into the result, its spans into predicted_trace.json beside
   // the measured trace.json. Outlives the trainer; null: none.
   const Trace* predicted = nullptr;
@@ -58,6 +61,7 @@ struct RunResult {
       0;  // of that: beside the memory tiers of all ranks (kRssOutsidePlanBytes)
   double seconds_to_first_step = 0;  // from the start of the process to the end of the first step
   double simulated_step_seconds = 0;
+  double issue_seconds_per_node = 0;  // what it takes to put a node into a stream; 0: no devices
   bool interrupted = false;
   double loss_scale = 0;      // at the end; 0: none
   int64_t skipped_steps = 0;  // of `steps`: their gradients overflowed

@@ -1,0 +1,32 @@
+#include "ops/back_end.h"
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+namespace millrace {
+namespace {
+
+std::map<std::string, BackEndOpener>& Openers() {
+  static auto* const openers = new std::map<std::string, BackEndOpener>;
+  return *openers;
+}
+
+}  // namespace
+
+bool RegisterBackEnd(const std::string& kind, BackEndOpener opener) {
+  return Openers().emplace(kind, std::move(opener)).second;
+}
+
+absl::StatusOr<std::shared_ptr<BackEnd>> OpenBackEnd(const std::string& kind, int ranks) {
+  if (kind == "CPU") return std::shared_ptr<BackEnd>();
+  const auto found = Openers().find(kind);
+  if (found != Openers().end()) return found->second(ranks);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "this program was built without ", kind, " devices; help: build it with --config=",
+      absl::AsciiStrToLower(kind), ", or take a machine of the CPU: --set machine=cpu_2_cores"));
+}
+
+}  // namespace millrace

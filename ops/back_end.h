@@ -1,0 +1,40 @@
+// Where the ranks of a machine compute: what opens their devices and joins them. The CPU needs none of this (null); others
+// register themselves under the kind that a machine's text names.
+//
+//   ASSIGN_OR_RETURN(std::shared_ptr<BackEnd> back_end, OpenBackEnd(DeviceSpec::CUDA, "CUDA", ranks));
+//   ASSIGN_OR_RETURN(std::shared_ptr<Device> device, back_end->OpenDevice(rank));
+#ifndef MILLRACE_OPS_BACK_END_H_
+#define MILLRACE_OPS_BACK_END_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "dist/communicator.h"
+#include "graph/runtime/device.h"
+
+namespace millrace {
+
+class BackEnd {
+ public:
+  virtual ~BackEnd() = default;
+  // Of one rank of this process, once per rank and run.
+  virtual absl::StatusOr<std::shared_ptr<Device>> OpenDevice(int rank) = 0;
+  // Communicators of ranks 0 to size - 1, in rank order; each on the device of its rank, which has been opened.
+  virtual absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeGroup(
+      const std::string& name, int size) = 0;
+};
+
+// Checks that `ranks` devices are there. kFailedPrecondition when they are not.
+using BackEndOpener = std::function<absl::StatusOr<std::shared_ptr<BackEnd>>(int ranks)>;
+
+// `kind`: as in machine.textproto ("CUDA").
+bool RegisterBackEnd(const std::string& kind, BackEndOpener opener);
+// Null for "CPU". kFailedPrecondition when this binary was built without the kind.
+absl::StatusOr<std::shared_ptr<BackEnd>> OpenBackEnd(const std::string& kind, int ranks);
+
+}  // namespace millrace
+
+#endif  // MILLRACE_OPS_BACK_END_H_
