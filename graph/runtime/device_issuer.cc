@@ -7,6 +7,21 @@
 #include "graph/trace/ticks.h"
 
 namespace millrace {
+namespace {
+
+// Kernels may throw.
+class NamedRange {
+ public:
+  NamedRange(Device* device, const std::string& name) : device_(device) {
+    device_->PushRange(name);
+  }
+  ~NamedRange() { device_->PopRange(); }
+
+ private:
+  Device* const device_;
+};
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceIssuer>> DeviceIssuer::Create(
     Device* device, const Program& program, const RankKernels& kernels,
@@ -65,6 +80,9 @@ absl::Status DeviceIssuer::BeginStep(const StepContext& context) {
       }
     }
   }
+  for (int32_t i : streams_.issue_order) {
+    RETURN_IF_ERROR(kernels_.by_node[program_.nodes[i].id]->BeginStep(context));
+  }
   return device_->BeginIssue();
 }
 
@@ -79,8 +97,11 @@ absl::Status DeviceIssuer::Put(int32_t i) {
   const StreamNode& node = streams_.nodes[i];
   const StreamId stream = ids_[node.stream];
   if (options_.timed) RETURN_IF_ERROR(device_->Record(stream, begin_[i]));
-  RETURN_IF_ERROR(
-      kernels_.by_node[program_.nodes[i].id]->Issue(context_, DeviceStream{device_, stream}));
+  {
+    const NodeId id = program_.nodes[i].id;
+    const NamedRange range(device_, program_.plan->graph.nodes()[id].name);
+    RETURN_IF_ERROR(kernels_.by_node[id]->Issue(context_, DeviceStream{device_, stream}));
+  }
   return device_->Record(stream, end_[node.stream][node.seq]);
 }
 
