@@ -25,8 +25,8 @@ absl::StatusOr<std::shared_ptr<BackEnd>> OpenBackEnd(const std::string& kind, in
   const auto found = Openers().find(kind);
   if (found != Openers().end()) return found->second(ranks);
   return absl::FailedPreconditionError(absl::StrCat(
-      "this program was built without ", kind, " devices; help: build it with --config=",
-      absl::AsciiStrToLower(kind), ", or take a machine of the CPU: --set machine=cpu_2_cores"));
+      "this binary was built without them; help: build with --config=", absl::AsciiStrToLower(kind),
+      ", or take another machine by --set machine=cpu_2_cores"));
 }
 
 }  // namespace millrace

@@ -141,6 +141,16 @@ class BadInputTest(MillraceTest):
     def test_unknown_machine(self):
         self.refused("vit", [('machine: "cpu_2_cores"', '<<machine: "cpu_2_core"')], ["'cpu_2_cores'?"])
 
+    def test_a_machine_whose_devices_the_binary_cannot_run(self):
+        self.refused("vit", [('machine: "cpu_2_cores"', '<<machine: "one_gpu"')],
+                     ["'one_gpu' has CUDA devices", "built without them", "--config=cuda", "--set machine=cpu_2_cores"], verb="run")
+        self.call("verify", "digits_vit", *sets(machine="one_gpu"))  # what runs nothing needs no device
+        self.train("digits_vit", train__steps=1, train__eval_every=0)
+        finding = self.call("evaluate", "digits_vit", "--checkpoint", self.path("run"), *sets(machine="one_gpu"),
+                            code=2).json["error"]["findings"][0]
+        self.assertIn("'one_gpu' has CUDA devices", finding["message"])
+        self.assertEqual(finding["file"], "--set machine=one_gpu")
+
     def test_unknown_pipeline(self):
         finding = self.call("plan", "digits_vti", code=2).json["error"]["findings"][0]
         self.assertIn("digits_vti", finding["message"])

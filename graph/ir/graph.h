@@ -45,9 +45,7 @@ enum class Tier : uint8_t { kDevice, kPinned, kHost, kStorage };
 constexpr int kTiers = 4;
 absl::string_view Name(Tier t);  // "device", "pinned", "host", "storage"
 // Bytes that every buffer of a tier is aligned to: a cache line; pages where direct I/O reads and writes.
-constexpr int64_t AlignmentOf(Tier t) {
-  return t == Tier::kHost || t == Tier::kStorage ? 4096 : 64;
-}
+constexpr int64_t AlignmentOf(Tier t) { return t == Tier::kDevice ? 64 : 4096; }
 
 enum class BufferKind : uint8_t {
   kInput,           // a batch's images and labels

@@ -5,15 +5,18 @@
 #include "graph/ir/type_check.h"
 #include "graph/lower/accumulate.h"
 #include "graph/lower/bucket.h"
+#include "graph/lower/cross_memory.h"
 #include "graph/lower/expand_stages.h"
 #include "graph/lower/offload.h"
 #include "graph/lower/offload_inputs.h"
 #include "graph/lower/optimizer.h"
+#include "graph/lower/pinned_copies.h"
 #include "graph/lower/prefetch.h"
 #include "graph/lower/recompute.h"
 #include "graph/lower/reduce_window.h"
 #include "graph/lower/shard_state.h"
 #include "graph/lower/split_async.h"
+#include "graph/lower/stage_batches.h"
 
 namespace millrace {
 namespace {
@@ -81,8 +84,11 @@ std::vector<std::unique_ptr<Pass>> Passes(const LowerOptions& options) {
   }
   passes.push_back(ShardState());
   passes.push_back(OffloadState());
+  passes.push_back(PinnedCopies());
   passes.push_back(Prefetch());
   passes.push_back(ReduceWindow());
+  passes.push_back(StageBatches());
+  passes.push_back(CrossMemory());
   passes.push_back(SplitAsync());
   return passes;
 }

@@ -15,9 +15,14 @@
 //   optimizer       clipping and updates
 //   shard_state     ZeRO 0 to 3 over the ranks
 //   offload         states and parameter shards in host memory or on storage
+//   pinned_copies   what crosses in pinned memory *
 //   prefetch        how far ahead parameters are gathered
 //   reduce_window   how many transient gradients there are at a time
+//   stage_batches   batches loaded by the host, copied to the device *
+//   cross_memory    small values where they are read *
 //   split_async     collectives beside compute
+//
+// * For a device with memory of its own.
 //
 // An evaluation step has the forward nodes only, but the same persistent buffers as the training step (name,
 // size, order), so that both share one layout of the persistent bytes - unless it stands alone.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "graph/base/findings.h"
+#include "graph/ir/machine.pb.h"
 #include "graph/ir/pipeline.pb.h"
 
 namespace millrace {
@@ -153,6 +154,16 @@ LowerOptions FromPipeline(const Pipeline& p) {
   const StorageRing ring = RingOf(offload.storage());
   o.offload.ring_bytes = ring.block_bytes * ring.queue_depth;
   return o;
+}
+
+LowerOptions FromPipeline(const Pipeline& p, const Machine& machine) {
+  LowerOptions o = FromPipeline(p);
+  o.separate_memory = SeparateMemoryOf(machine);
+  return o;
+}
+
+bool SeparateMemoryOf(const Machine& machine) {
+  return machine.device().kind() == DeviceSpec::CUDA;
 }
 
 }  // namespace millrace

@@ -1,7 +1,7 @@
 // What a user may decide about the lowering of a model into a step: the knobs of parallel.zero, precision,
 // memory, train.accumulation, optimizer and runtime.overlap, without protobuf, so that tests set them directly.
 //
-//   LowerOptions options = FromPipeline(pipeline);
+//   LowerOptions options = FromPipeline(pipeline, machine);
 //   options.zero_stage = 3;
 //   ASSIGN_OR_RETURN(Graph step, Lower(spec, options));
 #ifndef MILLRACE_GRAPH_LOWER_OPTIONS_H_
@@ -19,6 +19,7 @@
 
 namespace millrace {
 
+class Machine;   // graph/ir/machine.proto
 class Pipeline;  // graph/ir/pipeline.proto
 class StorageFiles;
 
@@ -88,6 +89,9 @@ struct LowerOptions {
 absl::Status Check(const LowerOptions& options);
 
 LowerOptions FromPipeline(const Pipeline& pipeline);
+// The same for a machine: whether its devices have memory of their own.
+LowerOptions FromPipeline(const Pipeline& pipeline, const Machine& machine);
+bool SeparateMemoryOf(const Machine& machine);
 DType ModelDType(const Pipeline& pipeline);  // of precision.mode: the parameters' element type
 
 // The ring of host memory through which requests to storage pass: one block for each request in flight.

@@ -1,5 +1,6 @@
 #include "graph/lower/prefetch.h"
 
+#include <algorithm>
 #include <map>
 
 #include "graph/lower/rewriter.h"
@@ -11,7 +12,8 @@ namespace {
 struct Group {
   NodeId before_use = -1;  // the stage that runs before that stage, -1: none
   std::vector<NodeId> gathers;
-  std::vector<NodeId> feeders;  // copies that bring in what is gathered
+  // Copies that bring in what is gathered, and what those copy; the nearest first.
+  std::vector<std::vector<NodeId>> feeders;
   int64_t bytes = 0;
 };
 
@@ -34,7 +36,11 @@ class PrefetchPass final : public Pass {
         }
       };
       move(groups[j].gathers, depth);
-      move(groups[j].feeders, depth > 0 ? depth + 1 : 0);
+      int ahead = depth;
+      for (const std::vector<NodeId>& feeders : groups[j].feeders) {
+        ahead += depth > 0 ? 1 : 0;
+        move(feeders, ahead);
+      }
     }
     return std::move(r).Finish();
   }
@@ -73,8 +79,13 @@ class PrefetchPass final : public Pass {
       Group& group = by_user[readers.front()];
       group.before_use = stage_before[readers.front()];
       group.gathers.push_back(static_cast<NodeId>(n));
-      const NodeId feeder = graph.producer(node.inputs[0]);
-      if (feeder >= 0 && graph.nodes()[feeder].op == "copy") group.feeders.push_back(feeder);
+      size_t level = 0;
+      for (NodeId feeder = graph.producer(node.inputs[0]);
+           feeder >= 0 && graph.nodes()[feeder].op == "copy";
+           feeder = graph.producer(graph.nodes()[feeder].inputs[0])) {
+        group.feeders.resize(std::max(group.feeders.size(), level + 1));
+        group.feeders[level++].push_back(feeder);
+      }
       group.bytes += whole.bytes();
     }
     std::vector<Group> groups;

@@ -194,6 +194,7 @@ std::string PlanHash(const Plan& plan) {
   Add(plan.graph, d);
   AddAll(plan.rank_plans, d);
   d.Numbers(plan.budget_bytes);
+  if (plan.separate_memory) d.Text("separate memory");
   return d.Hex();
 }
 

@@ -91,6 +91,9 @@ struct Plan {
   std::string name;
   std::string machine;
   int world_size = 1;
+  // The machine's devices have memory of their own: what the host touches, they do not, and the other way round. Copies
+  // between device and pinned memory apart.
+  bool separate_memory = false;
   Graph graph;
   std::vector<RankPlan> rank_plans;            // every rank in exactly one
   std::array<int64_t, kTiers> budget_bytes{};  // per rank; 0 = no budget

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
 #include "graph/lower/join_async.h"
+#include "graph/lower/options.h"
 #include "graph/plan/budget.h"
 #include "graph/plan/clocks.h"
 #include "graph/plan/cost_model.h"
@@ -96,6 +97,7 @@ absl::StatusOr<Plan> MakePlan(Graph graph, const Machine& machine, const PlanOpt
   plan.name = options.name.empty() ? graph.name() : options.name;
   plan.machine = machine.name();
   plan.world_size = options.world_size;
+  plan.separate_memory = SeparateMemoryOf(machine);
   for (const auto& [group, size] : graph.groups()) {
     if (options.world_size == 0) plan.world_size = std::max(plan.world_size, size);
   }

@@ -199,6 +199,7 @@ PlanDef ToProto(const Plan& plan) {
   def.set_hash(plan.hash);
   def.set_seconds_to_plan(plan.seconds_to_plan);
   SetTiers(plan.budget_bytes, def.mutable_budget());
+  if (plan.separate_memory) def.set_separate_memory(true);
   for (const RankPlan& rank_plan : plan.rank_plans) {
     SetRankPlan(plan.graph, rank_plan, def.add_rank_plan());
   }
@@ -214,6 +215,7 @@ std::string PlanText(const Plan& plan) {
   w.Line("hash: ", Quoted(def.hash()));
   w.Line(absl::StrFormat("seconds_to_plan: %.6f", def.seconds_to_plan()));
   w.Leaf("budget", def.budget());
+  if (def.separate_memory()) w.Line("separate_memory: true");
   for (const RankPlanDef& rank_plan : def.rank_plan()) Write(rank_plan, w);
   return std::move(w).text();
 }

@@ -84,7 +84,7 @@ TEST(CertificateTest, MissingAndFailedChecksAndOtherVerifiersAreAllSaidAtOnce) {
   certificate.mutable_plan()->mutable_check(2)->set_ok(false);
   certificate.mutable_plan()->mutable_check()->RemoveLast();
   EXPECT_THAT(Refusal(certificate, plan),
-              AllOf(HasSubstr("of the verifier, this is version"), HasSubstr("layout failed"),
+              AllOf(HasSubstr("of the verifier, this is version"), HasSubstr("sides failed"),
                     HasSubstr("lacks the checks provenance"), Not(HasSubstr("not covered"))));
 }
 

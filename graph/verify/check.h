@@ -85,6 +85,7 @@ void CheckCollectives(const Context& context, Report* report);
 void CheckDeadlock(const Context& context, Report* report);
 void CheckMemory(const Context& context, Report* report);
 void CheckCredits(const Context& context, Report* report);
+void CheckMemorySides(const Context& context, Report* report);
 void CheckProvenance(const Context& context, Report* report);
 
 }  // namespace verify_internal

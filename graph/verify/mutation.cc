@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "graph/plan/hash.h"
 #include "graph/verify/mutation_tools.h"
 #include "graph/verify/oracle.h"
@@ -30,6 +31,15 @@ void AddDataEdges(Plan* plan, NodeId n) {
       rp.edges.push_back({from, to, EdgeKind::kData});
     }
   }
+}
+
+std::string Rewire(Plan* plan, NodeId n, size_t input, ValueId value) {
+  const std::vector<Value>& values = plan->graph.values();
+  const std::string old = values[plan->graph.nodes()[n].inputs[input]].name;
+  if (!EditGraph(plan, [&](GraphBuilder* b) { b->node(n).inputs[input] = value; })) return "";
+  AddDataEdges(plan, n);
+  return absl::StrCat(plan->graph.nodes()[n].name, " reads ", plan->graph.values()[value].name,
+                      " instead of ", old);
 }
 
 void RebuildLaneEdges(RankPlan* rp) {
@@ -117,6 +127,9 @@ const Kind kKinds[] = {
     {Damage::kSwappedCopies, "swapped copies", SwapCopies},
     {Damage::kUpdateAcrossTiers, "update before its gradient's copy", UpdateAcrossTiers},
     {Damage::kNormWithoutBucket, "norm without a bucket", DropNorm},
+    {Damage::kLeftOutCrossing, "reader without its copy", LeaveOutCrossing},
+    {Damage::kPageableCopy, "pinned buffer in pageable memory", UnpinBuffer},
+    {Damage::kHostWorkOnDevice, "the host's buffer on the device", PutOnDevice},
     {Damage::kSavedOfOther, "saved block of another forward", SwapSaved},
     {Damage::kWrongHash, "wrong hash", nullptr},
 };

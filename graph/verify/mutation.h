@@ -67,7 +67,11 @@ enum class Damage : uint8_t {
   kSwappedCopies,
   kUpdateAcrossTiers,  // on the host, with the gradient that is still on the device
   kNormWithoutBucket,
-  kSavedOfOther,  // another stage's or micro-batch's saved block
+  // Where the devices have memory of their own.
+  kLeftOutCrossing,   // a reader takes what lies on the other side instead of its copy
+  kPageableCopy,      // a pinned buffer in pageable memory
+  kHostWorkOnDevice,  // a pinned buffer in the device's memory, where the host works on it
+  kSavedOfOther,      // another stage's or micro-batch's saved block
   kWrongHash
 };
 

@@ -59,13 +59,11 @@ std::string EditCollective(Plan* plan, Dice* dice, const std::string& what,
   return done ? absl::StrCat(what, " of ", NodeAt(*plan, n).name, " changed") : "";
 }
 
-// Replaces one input; "" when that closes a cycle.
-std::string Rewire(Plan* plan, NodeId n, size_t input, ValueId value) {
-  const std::string old = ValueAt(*plan, NodeAt(*plan, n).inputs[input]).name;
-  if (!EditGraph(plan, [&](GraphBuilder* b) { b->node(n).inputs[input] = value; })) return "";
-  AddDataEdges(plan, n);
-  return absl::StrCat(NodeAt(*plan, n).name, " reads ", ValueAt(*plan, value).name, " instead of ",
-                      old);
+// Which of the two is which says nothing that a plan could prove: numbers that are only added up, and two tensors of one
+// batch.
+bool SameMeaning(const Plan& plan, ValueId a, ValueId b) {
+  if (KindOf(plan, a) == BufferKind::kMetric) return true;
+  return KindOf(plan, a) == BufferKind::kInput && plan.graph.producer(a) == plan.graph.producer(b);
 }
 
 // Nodes that put gradients together, in random order.
@@ -317,7 +315,10 @@ std::string ShiftSlice(Plan* plan, Dice* dice) {
 std::string Unclip(Plan* plan, Dice* dice) {
   std::vector<NodeId> clipped = NodesWhere(plan->graph, [&](const Node& n) {
     if (!IsUpdate(n)) return false;
-    const NodeId from = plan->graph.producer(n.inputs.back());
+    NodeId from = plan->graph.producer(n.inputs.back());
+    if (from >= 0 && NodeAt(*plan, from).op == "copy") {
+      from = plan->graph.producer(NodeAt(*plan, BeginOf(plan->graph, from)).inputs[0]);
+    }
     return from >= 0 && NodeAt(*plan, from).op == "clip_coefficient";
   });
   if (clipped.empty()) return "";
@@ -388,7 +389,7 @@ std::string SwapCopies(Plan* plan, Dice* dice) {
         one.dtype == other.dtype && one.shape == other.shape && one.sharding == other.sharding &&
         one.buffer != other.buffer &&
         plan->graph.buffers()[one.buffer].tier == plan->graph.buffers()[other.buffer].tier;
-    if (!alike) continue;
+    if (!alike || SameMeaning(*plan, a, b)) continue;
     const bool done = EditGraph(plan, [&, n = n, i = i, m = m, k = k](GraphBuilder* g) {
       g->node(n).inputs[i] = b;
       g->node(m).inputs[k] = a;

@@ -46,6 +46,8 @@ void AddDataEdges(Plan* plan, NodeId n);
 void RebuildLaneEdges(RankPlan* rank_plan);
 // Gives a rank a plan of its own and returns it.
 RankPlan* SplitRank(Plan* plan, int rank);
+// Replaces one input and adds the edges for it; "" when that closes a cycle.
+std::string Rewire(Plan* plan, NodeId node, size_t input, ValueId value);
 // Nodes for which `test` holds.
 std::vector<NodeId> NodesWhere(const Graph& graph, const std::function<bool(const Node&)>& test);
 
@@ -96,6 +98,11 @@ std::string SwapCopies(Plan*, Dice*);
 std::string UpdateAcrossTiers(Plan*, Dice*);
 std::string DropNorm(Plan*, Dice*);
 std::string SwapSaved(Plan*, Dice*);
+
+// mutation_sides.cc: devices with memory of their own.
+std::string LeaveOutCrossing(Plan*, Dice*);
+std::string UnpinBuffer(Plan*, Dice*);
+std::string PutOnDevice(Plan*, Dice*);
 
 }  // namespace mutation_internal
 }  // namespace millrace

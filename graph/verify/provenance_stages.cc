@@ -23,13 +23,18 @@ void Provenance::Stage(const Node& node, const std::vector<ValueId>& outputs) {
       ReadParameter(node, v);
       continue;
     }
+    if (Kind(v) == BufferKind::kInput && g_.producer(Uncast(v)) < 0) {
+      Say(node, absl::StrCat("reads ", value.name, ", into which no batch was loaded"));
+    }
     if (producer < 0) continue;
     const Node& from = c_.node(producer);
-    const bool of_batch = from.op == "load_batch" || from.op == "forward" ||
-                          from.op == "recompute" || from.op == "backward";
-    if (of_batch && Micro(from) != Micro(node)) {
+    const NodeId source = g_.producer(Uncast(v));  // of what was copied here
+    const Node& first = source < 0 ? from : c_.node(source);
+    const bool of_batch = first.op == "load_batch" || first.op == "forward" ||
+                          first.op == "recompute" || first.op == "backward";
+    if (of_batch && Micro(first) != Micro(node)) {
       Say(node, absl::StrCat("works on micro_batch ", Micro(node), " but reads ", value.name,
-                             " of micro_batch ", Micro(from)));
+                             " of micro_batch ", Micro(first)));
     }
     if (is_backward && Kind(v) == BufferKind::kSaved &&
         ((from.op != "forward" && from.op != "recompute") || IntAttr(from, "stage", 0) != stage)) {

@@ -57,6 +57,7 @@ VerifyResult Verify(const Plan& plan) {
   };
   const char* const unreadable = "the plan's structure is broken";
   run("types", readable, unreadable, CheckTypeRules);
+  run("sides", readable, unreadable, CheckMemorySides);
   run("layout", readable, unreadable,
       [&](const Context& c, Report* report) { placed = CheckLayout(c, report); });
   const bool ordered = readable && context.acyclic;
@@ -73,9 +74,9 @@ VerifyResult Verify(const Plan& plan) {
 }
 
 const std::vector<std::string>& CheckNames() {
-  static const auto* const names =
-      new std::vector<std::string>{"structure",   "types",    "layout", "order",   "race",
-                                   "collectives", "deadlock", "memory", "credits", "provenance"};
+  static const auto* const names = new std::vector<std::string>{
+      "structure",   "types",    "sides",  "layout",  "order",     "race",
+      "collectives", "deadlock", "memory", "credits", "provenance"};
   return *names;
 }
 

@@ -10,6 +10,8 @@
 // Checks, in the order in which they are made:
 //   structure    ids in range, every node in exactly one lane, starts and dones paired, every rank has a plan
 //   types        shapes, dtypes and shardings meet
+//   sides        where the devices have memory of their own: the host leaves it alone, the device the host's; copies
+//                between the two are to or from pinned memory
 //   layout       values within buffers within arenas, aligned, persistent bytes left alone
 //   order        data, control and lane order are carried by edges; the comm lanes repeat the issue order
 //   race         conflicting accesses to the same bytes are ordered, and every reader sees its value
@@ -52,7 +54,7 @@ VerifyResult Verify(const Plan& plan);
 const std::vector<std::string>& CheckNames();
 
 // Raised with every check that is added or made stricter: certificates of an older verifier prove less.
-constexpr int kVerifierVersion = 2;
+constexpr int kVerifierVersion = 3;
 
 // The certificate as text: plan, hash, one line per check, then the findings.
 std::string ToText(const VerifyResult& result, const Plan& plan);

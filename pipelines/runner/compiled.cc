@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "graph/base/status.h"
 #include "graph/ir/field_path.h"
+#include "graph/lower/cross_memory.h"
 #include "graph/lower/edited_step.h"
 #include "graph/lower/lower.h"
 #include "graph/lower/recompute.h"
@@ -301,7 +302,7 @@ absl::Status CompileEvaluation(CompiledPipeline& c, const PlanOptions& plan_opti
 
 absl::Status CompileModel(CompiledPipeline& c, const CompileOptions& compile, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
-  LowerOptions options = FromPipeline(p);
+  LowerOptions options = FromPipeline(p, c.machine);
   const PlanOptions plan_options = {.name = p.name(),
                                     .world_size = p.parallel().data(),
                                     .check_budget = compile.check_budget,
@@ -342,7 +343,9 @@ absl::Status CompileGraph(CompiledPipeline& c, const CompileOptions& compile, Fi
                                     .world_size = p.parallel().data(),
                                     .check_budget = compile.check_budget,
                                     .costs = c.costs ? &*c.costs : nullptr};
-  absl::StatusOr<Plan> plan = MakePlan(graph, c.machine, plan_options);
+  absl::StatusOr<Graph> step = SeparateMemoryOf(c.machine) ? SeparateMemory(graph) : graph;
+  if (!step.ok()) return Complain(c.loaded, "graph", "graph", step.status(), findings);
+  absl::StatusOr<Plan> plan = MakePlan(*std::move(step), c.machine, plan_options);
   if (!plan.ok()) return ComplainOfPlan(c.loaded, plan.status(), findings);
   c.plan = *std::move(plan);
   return absl::OkStatus();

@@ -21,7 +21,8 @@ absl::StatusOr<Values> FindValues(const Plan& plan, const ModelSpec& spec) {
   };
   const Graph& graph = plan.graph;
   for (const Node& node : graph.nodes()) {
-    if (node.op == "load_batch") values.batch = first(node.outputs, spec.batch.size());
+    if (node.op != "load_batch" || node.async == AsyncRole::kStart) continue;
+    values.batch = first(node.outputs, spec.batch.size());
   }
   const ValueId loss = graph.FindValue("loss/0");
   if (values.batch.empty() || loss < 0) {

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kDevice = static_cast<int>(Tier::kDevice);
 constexpr int kHost = static_cast<int>(Tier::kHost);
+constexpr int kPinned = static_cast<int>(Tier::kPinned);
 constexpr double kAsFast =
     0.005;  // steps that differ by less count as equal: the earlier goes first
 constexpr int64_t kSmallestBucket = 1 << 16;  // below, a collective is all latency
@@ -27,6 +28,13 @@ std::string Gb(int64_t bytes) {
   const auto n = static_cast<double>(bytes);
   return bytes >= 1000000000 ? absl::StrFormat("%.3f GB", n / 1e9)
                              : absl::StrFormat("%.2f MB", n / 1e6);
+}
+
+// Pageable and pinned memory together; 0: not both are stated.
+int64_t HostBudget(const Machine& machine) {
+  if (!SeparateMemoryOf(machine)) return machine.host_memory_bytes();
+  if (machine.host_memory_bytes() == 0 || machine.pinned_memory_bytes() == 0) return 0;
+  return machine.host_memory_bytes() + machine.pinned_memory_bytes();
 }
 
 const char* On(Tier tier) { return tier == Tier::kStorage ? "on storage" : "on the host"; }
@@ -43,7 +51,7 @@ class Chooser {
     plan_options_.world_size = options_.world_size;
     plan_options_.check_budget = false;
     choice_.device_budget = machine.device().memory_bytes();
-    choice_.host_budget = machine.host_memory_bytes();
+    choice_.host_budget = HostBudget(machine);
   }
 
   absl::StatusOr<MemoryChoice> Run() {
@@ -187,7 +195,7 @@ class Chooser {
     for (const Buffer& b : graph.buffers()) {
       if (!b.persistent) continue;
       if (b.tier == Tier::kDevice) device += b.bytes;
-      if (b.tier == Tier::kHost) host += b.bytes;
+      if (b.tier == Tier::kHost || b.tier == Tier::kPinned) host += b.bytes;
     }
     return !Within(device, host);
   }
@@ -216,9 +224,13 @@ class Chooser {
     MemoryChoice::Tried tried;
     tried.what = Describe(options);
     tried.device_bytes = plan.rank_plans[0].arena_bytes[kDevice];
-    tried.host_bytes = plan.rank_plans[0].arena_bytes[kHost];
+    const auto& arenas = plan.rank_plans[0].arena_bytes;
+    tried.host_bytes = arenas[kHost] + arenas[kPinned];
     tried.step_seconds = sim.step_seconds;
     tried.fits = Within(tried.device_bytes, tried.host_bytes);
+    for (const int t : {kHost, kPinned}) {
+      tried.fits = tried.fits && (plan.budget_bytes[t] == 0 || arenas[t] <= plan.budget_bytes[t]);
+    }
     choice_.tried.push_back(tried);
     Least(tried);
     return tried;

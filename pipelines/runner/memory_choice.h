@@ -28,7 +28,7 @@ namespace millrace {
 struct MemoryChoice {
   struct Tried {
     std::string what;  // "optimizer states on the host, 3 stages recomputed"
-    int64_t device_bytes = 0, host_bytes = 0;  // at a rank's peaks
+    int64_t device_bytes = 0, host_bytes = 0;  // at a rank's peaks; the host's with pinned memory
     double step_seconds = 0;
     bool fits = false;
   };
@@ -46,7 +46,7 @@ struct MemoryOpen {
   bool prefetch = true;   // prefetch_depth
 };
 
-// Budgets are the machine's device.memory_bytes, which must be there, and host_memory_bytes. kResourceExhausted where
+// Budgets are the machine's device.memory_bytes, which must be there, host_memory_bytes and pinned_memory_bytes. kResourceExhausted where
 // nothing fits: says the least that was found, what lies there, and what would help.
 absl::StatusOr<MemoryChoice> ChooseMemory(const ModelSpec& spec, LowerOptions options,
                                           const MemoryOpen& open, const Machine& machine,

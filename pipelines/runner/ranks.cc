@@ -11,11 +11,18 @@
 
 namespace millrace {
 
-absl::StatusOr<std::shared_ptr<BackEnd>> BackEndOf(const Machine& machine, int ranks) {
-  absl::StatusOr<std::shared_ptr<BackEnd>> opened =
-      OpenBackEnd(DeviceSpec::Kind_Name(machine.device().kind()), ranks);
-  if (!opened.ok()) return Annotate(opened.status(), "machine '", machine.name(), "'");
-  return opened;
+absl::StatusOr<std::vector<std::shared_ptr<RankArenas>>> AllocateArenas(
+    const std::vector<const Plan*>& plans, BackEnd* back_end) {
+  std::vector<std::shared_ptr<RankArenas>> all;
+  for (int r = 0; r < plans[0]->world_size; ++r) {
+    RankArenas::Options options;
+    if (back_end != nullptr) {
+      ASSIGN_OR_RETURN(options.device, back_end->OpenDevice(r));
+    }
+    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r, options));
+    all.push_back(std::move(arenas));
+  }
+  return all;
 }
 
 absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks,

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "graph/ir/machine.pb.h"
 #include "graph/runtime/buffers.h"
 #include "graph/runtime/compute_threads.h"
 #include "graph/runtime/executor.h"
@@ -65,8 +64,9 @@ class Ranks {
   std::unique_ptr<Executor> executor_;
 };
 
-// What runs the machine's devices; null: the CPU. An error names the machine.
-absl::StatusOr<std::shared_ptr<BackEnd>> BackEndOf(const Machine& machine, int ranks);
+// The memory of every rank, as large as the largest of the plans needs; with a back end, on devices that it opens.
+absl::StatusOr<std::vector<std::shared_ptr<RankArenas>>> AllocateArenas(
+    const std::vector<const Plan*>& plans, BackEnd* back_end);
 
 // A compute thread per rank, each with `threads_per_rank` threads for LibTorch's operators.
 absl::StatusOr<std::shared_ptr<ComputeThreads>> MakeComputeThreads(int ranks, int threads_per_rank);

@@ -15,7 +15,8 @@ namespace millrace {
 absl::StatusOr<StagingChoice> ChooseStaging(const ModelSpec& spec, LowerOptions options,
                                             const Machine& machine, PlanOptions plan_options) {
   plan_options.check_budget = false;
-  const int64_t budget = machine.host_memory_bytes();
+  int64_t budget = machine.host_memory_bytes();
+  if (budget > 0 && SeparateMemoryOf(machine)) budget += machine.pinned_memory_bytes();
   const auto fits = [budget](const StagingChoice::Tried& t) {
     return budget == 0 || t.host_bytes <= budget;
   };
@@ -27,8 +28,9 @@ absl::StatusOr<StagingChoice> ChooseStaging(const ModelSpec& spec, LowerOptions 
     const bool all = buckets >= static_cast<int>(graph.buckets().size());
     ASSIGN_OR_RETURN(const Plan plan, MakePlan(std::move(graph), machine, plan_options));
     ASSIGN_OR_RETURN(const SimResult result, Simulate(plan, machine, {.details = false}));
-    choice.tried.push_back(
-        {buckets, result.step_seconds, result.peak_bytes[static_cast<int>(Tier::kHost)]});
+    choice.tried.push_back({buckets, result.step_seconds,
+                            result.peak_bytes[static_cast<int>(Tier::kHost)] +
+                                result.peak_bytes[static_cast<int>(Tier::kPinned)]});
     if (fits(choice.tried.back())) shortest = std::min(shortest, result.step_seconds);
     if (all) break;  // more would change nothing
   }

@@ -35,7 +35,7 @@ double BusyOnStorage(const SimResult& result, const Plan& plan) {
 
 // The step with another ratio, planned within the same budget.
 absl::StatusOr<double> WithRatio(const CompiledPipeline& c, const Machine& machine, double ratio) {
-  LowerOptions options = FromPipeline(c.loaded.proto);
+  LowerOptions options = FromPipeline(c.loaded.proto, machine);
   if (c.recompute) {
     options.recompute = {};
     options.recompute.stages = c.recompute->stages;

@@ -22,6 +22,7 @@
 #include "graph/trace/recorder.h"
 #include "graph/trace/ticks.h"
 #include "models/allocator.h"
+#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -157,7 +158,7 @@ class InProcessTrainer final : public Trainer {
 absl::Status InProcessTrainer::Prepare() {
   back_end_ = options_.back_end;
   if (back_end_ == nullptr) {
-    ASSIGN_OR_RETURN(back_end_, BackEndOf(c_.machine, c_.plan.world_size));
+    ASSIGN_OR_RETURN(back_end_, BackEndOf(c_.loaded, c_.machine, c_.plan.world_size));
   }
   RETURN_IF_ERROR(CheckStorageFirst());
   InstallAllocators();
@@ -263,14 +264,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   o.spec = c_.has_model ? &c_.spec : nullptr;
   o.optimizer = SettingsOf(p_.optimizer());
   o.back_end = back_end_;
-  for (int r = 0; r < c_.plan.world_size; ++r) {
-    RankArenas::Options arena_options;
-    if (o.back_end != nullptr) {
-      ASSIGN_OR_RETURN(arena_options.device, o.back_end->OpenDevice(r));
-    }
-    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate(plans, r, arena_options));
-    o.arenas.push_back(std::move(arenas));
-  }
+  ASSIGN_OR_RETURN(o.arenas, AllocateArenas(plans, back_end_.get()));
   ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
                                            storage_folder()));
   // From here on an interrupt must not end the process at once: the files would stay.

@@ -16,6 +16,7 @@
 #include "graph/base/status.h"
 #include "models/allocator.h"
 #include "models/model.h"
+#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -118,6 +119,8 @@ absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
                                                   const std::vector<std::string>& data_folders) {
   const Pipeline& p = c.loaded.proto;
   const Plan& plan = *c.eval_plan;
+  RanksOptions o;
+  ASSIGN_OR_RETURN(o.back_end, BackEndOf(c.loaded, c.machine, plan.world_size));
   InstallAllocators();
   ASSIGN_OR_RETURN(const OpenedData data, OpenData(c.loaded, c.image_needs, data_folders));
   if (data.evaluate == nullptr) {
@@ -126,7 +129,6 @@ absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
         ": names no evaluation data; help: data.eval_images, data.eval_split or data.eval_first"));
   }
   ASSIGN_OR_RETURN(const auto batches, EvalBatches::Create(data, c.eval_batch, plan.world_size));
-  RanksOptions o;
   o.plan = &plan;
   o.reference = p.runtime().executor() == Runtime::REFERENCE;
   o.threads_per_rank = p.runtime().threads_per_rank();
@@ -135,15 +137,14 @@ absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
   o.model = &c.eval_model;
   o.spec = &c.eval_spec;
   WeightsEvaluation result;
-  for (int r = 0; r < plan.world_size; ++r) {
-    ASSIGN_OR_RETURN(auto arenas, RankArenas::Allocate({&plan}, r));
+  ASSIGN_OR_RETURN(o.arenas, AllocateArenas({&plan}, o.back_end.get()));
+  for (const auto& arenas : o.arenas) {
     result.device_bytes = std::max(result.device_bytes, arenas->bytes(Tier::kDevice));
-    o.arenas.push_back(std::move(arenas));
   }
   if (!o.reference) {
     ASSIGN_OR_RETURN(o.threads,
                      MakeComputeThreads(plan.world_size, p.runtime().threads_per_rank()));
-    o.lanes = LaneWorkers::Create({&plan});
+    o.lanes = LaneWorkers::Create({&plan}, /*devices=*/o.back_end != nullptr);
   }
   ASSIGN_OR_RETURN(const auto ranks, Ranks::Create(o));
   RETURN_IF_ERROR(LoadWeights(file, ModelState::OfModel(plan, c.eval_spec, ranks->all_buffers())));

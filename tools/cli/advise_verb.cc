@@ -163,7 +163,7 @@ int Compatible(const CommandLine& line, const CompatibleInput& input, const Aske
 int Exact(const CommandLine& line, const CompiledPipeline& c, const Machine& machine,
           const CompatibleInput& formula, const Asked& asked) {
   const Pipeline& p = c.loaded.proto;
-  LowerOptions options = FromPipeline(p);
+  LowerOptions options = FromPipeline(p, machine);
   options.world_size = static_cast<int>(formula.devices);
   const absl::StatusOr<ExactAdvice> advice =
       AdviseExactly({.spec = c.spec,

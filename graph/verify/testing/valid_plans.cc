@@ -25,7 +25,8 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
                                            Name(options.offload.parameters),
                                            options.offload.delayed ? ", delayed" : "")
                             : "",
-      skip_and_statistics ? ", skip connection and statistics" : "");
+      skip_and_statistics ? ", skip connection and statistics" : "",
+      options.separate_memory ? ", memory of its own" : "");
   FakeModelOptions model;
   model.skip_and_statistics = skip_and_statistics;
   model.stages = stages;
@@ -36,11 +37,14 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
   if (!graph.ok()) return named;
   if (planner == Planner::kPlain) {
     named.plan = PlainPlan(*std::move(graph), options.world_size);
+    named.plan.separate_memory = options.separate_memory;
     return named;
   }
+  Machine machine;
+  if (options.separate_memory) machine.mutable_device()->set_kind(DeviceSpec::CUDA);
   PlanOptions plan_options;
   plan_options.world_size = options.world_size;
-  auto plan = MakePlan(*std::move(graph), Machine(), plan_options);
+  auto plan = MakePlan(*std::move(graph), machine, plan_options);
   EXPECT_TRUE(plan.ok()) << named.name << ": " << plan.status();
   if (plan.ok()) named.plan = *std::move(plan);
   return named;
@@ -124,6 +128,35 @@ std::vector<NamedPlan> ValidPlans(Planner planner) {
       if (dtype == DType::kF16) options.loss_scale = LossScaleOptions();
       plans.push_back(MakeValidPlan(options, planner, 4, dtype));
     }
+  }
+  for (int variant = 0; variant < 16; ++variant) {  // devices with memory of their own
+    LowerOptions options;
+    options.separate_memory = true;
+    options.zero_stage = variant % 4;
+    options.world_size = variant % 3 + 1;
+    options.accumulation = variant / 4 % 2 + 1;
+    options.overlap = variant % 5 != 4;
+    options.reduce_bucket_bytes = 150;
+    options.clip_norm = variant % 3 == 2 ? 0 : 1;
+    options.recompute.every = variant % 4 == 1 ? 2 : 0;
+    options.recompute.offload_inputs = variant % 4 == 1;
+    if (variant >= 4) {
+      options.offload.optimizer = variant % 2 == 0 ? Tier::kHost : Tier::kStorage;
+      options.offload.ratio = variant % 6 == 0 ? 0.5 : 1;
+      options.offload.delayed = variant % 6 == 3;
+      options.offload.ring_bytes = 8192;
+      if (options.zero_stage == 3) {
+        options.offload.parameters = variant < 8 ? Tier::kHost : Tier::kStorage;
+      }
+    }
+    const DType dtype = variant % 7 == 2   ? DType::kF16
+                        : variant % 7 == 4 ? DType::kBF16
+                                           : DType::kF32;
+    if (dtype == DType::kF16) {
+      options.loss_scale = LossScaleOptions();
+      options.offload.delayed = false;
+    }
+    plans.push_back(MakeValidPlan(options, planner, 4, dtype));
   }
   return plans;
 }

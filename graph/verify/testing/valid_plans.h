@@ -27,7 +27,7 @@ NamedPlan MakeValidPlan(const LowerOptions& options, Planner planner, int stages
                         DType dtype = DType::kF32, bool skip_and_statistics = false);
 
 // Stages 0-3 x 1, 2, 4 ranks x 1, 2 micro-batches x overlap on and off, plus policies, optimizers, 16 bits and
-// states in other tiers.
+// states in other tiers, and devices with memory of their own.
 std::vector<NamedPlan> ValidPlans(Planner planner);
 
 }  // namespace millrace
