@@ -22,8 +22,9 @@
 // is before them by the order of that stream. The pinned half may be written again once the step is over.
 //
 // Times: the device's clock is tied to Ticks() at BeginIssue, when the device is idle: an event recorded there is
-// taken to be reached when the call returns. The error is what an idle device takes to look at its queue, a few
-// microseconds, the same for all spans of a step; differences within a step are the device's own (0.5 us).
+// taken to be reached at the moment of the call. So all times of a step are early by what an idle device takes to look at
+// its queue, a few microseconds, as all that is issued to it is late by it; differences within a step are the device's
+// own (0.5 us).
 //
 // Errors name the device, the call and CUDA's own words. After one that breaks the context (an illegal address, say)
 // the device is lost: every later call fails with the first error, and the process has to be started again.
@@ -38,6 +39,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "graph/runtime/device.h"
@@ -142,7 +144,8 @@ class CudaDevice final : public Device {
   std::vector<void*> graphs_;  // cudaGraphExec_t
   std::vector<SlotBlock> slots_;
   int64_t base_ticks_ = 0;
-  int64_t opened_ticks_ = 0, opened_ns_ = 0;  // for the rate of Ticks()
+  double ticks_per_ms_ = 0;                   // since the device was opened
+  const std::pair<int64_t, int64_t> opened_;  // ticks, nanoseconds
 };
 
 }  // namespace millrace

@@ -99,22 +99,22 @@ TEST_F(CudaDeviceTest, ACopyBehindAnEventSeesWhatWasWrittenBeforeIt) {
   CudaDevice& device = Open();
   const StreamId first = *device.NewStream("compute"), second = *device.NewStream("device_to_host");
   const EventId written = *device.NewEvent(), copied = *device.NewEvent();
-  auto* pinned = static_cast<int*>(*device.Allocate(Tier::kPinned, 1 << 20));
-  auto* result = static_cast<int*>(*device.Allocate(Tier::kPinned, 1 << 20));
-  void* const memory = *device.Allocate(Tier::kDevice, 1 << 20);
-  for (int round = 1; round <= 50; ++round) {
-    std::fill(pinned, pinned + (1 << 18), round);
+  auto* pinned = static_cast<int*>(*device.Allocate(Tier::kPinned, 1 << 16));
+  auto* result = static_cast<int*>(*device.Allocate(Tier::kPinned, 1 << 16));
+  void* const memory = *device.Allocate(Tier::kDevice, 1 << 16);
+  for (int round = 1; round <= 30; ++round) {
+    std::fill(pinned, pinned + (1 << 14), round);
     ASSERT_EQ(device.BeginIssue(), absl::OkStatus());
     const int64_t begin = Ticks();
-    ASSERT_EQ(device.Copy(first, memory, pinned, 1 << 20), absl::OkStatus());
+    ASSERT_EQ(device.Copy(first, memory, pinned, 1 << 16), absl::OkStatus());
     ASSERT_EQ(device.Record(first, written), absl::OkStatus());
     ASSERT_EQ(device.Wait(second, written), absl::OkStatus());
-    ASSERT_EQ(device.Copy(second, result, memory, 1 << 20), absl::OkStatus());
+    ASSERT_EQ(device.Copy(second, result, memory, 1 << 16), absl::OkStatus());
     ASSERT_EQ(device.Record(second, copied), absl::OkStatus());
     ASSERT_EQ(Await(copied), absl::OkStatus());
     const int64_t end = Ticks();
     ASSERT_EQ(Await(written), absl::OkStatus());
-    EXPECT_THAT(std::vector<int>(result, result + (1 << 18)), Each(round));
+    EXPECT_THAT(std::vector<int>(result, result + (1 << 14)), Each(round));
     EXPECT_LE(*device.TimeOf(written), *device.TimeOf(copied));
     EXPECT_LE(*device.TimeOf(copied), end);
     if (round >
@@ -122,9 +122,9 @@ TEST_F(CudaDeviceTest, ACopyBehindAnEventSeesWhatWasWrittenBeforeIt) {
       EXPECT_GT(*device.TimeOf(copied), begin - (end - begin));
     }
   }
-  device.Release(Tier::kPinned, pinned, 1 << 20);
-  device.Release(Tier::kPinned, result, 1 << 20);
-  device.Release(Tier::kDevice, memory, 1 << 20);
+  device.Release(Tier::kPinned, pinned, 1 << 16);
+  device.Release(Tier::kPinned, result, 1 << 16);
+  device.Release(Tier::kDevice, memory, 1 << 16);
 }
 
 TEST_F(CudaDeviceTest, CommunicationGoesFirstAndAStreamsNameIsItsOwn) {
@@ -219,10 +219,7 @@ TEST_F(CudaDeviceTest, AfterAnErrorThatBreaksTheContextTheDeviceIsLostForGood) {
   EXPECT_EQ(device.Allocate(Tier::kDevice, 64).status(), first);
   EXPECT_EQ(device.Read(pinned, pinned + 8, 4), first);
   device.Release(Tier::kPinned, pinned, 64);
-  // The other device is as it was.
-  auto other = CudaDevice::Open(1);
-  ASSERT_TRUE(other.ok()) << other.status();
-  EXPECT_EQ((*other)->BeginIssue(), absl::OkStatus());
+  EXPECT_THAT(std::string(CudaDevices().status().message()), HasSubstr("cudaErrorIllegalAddress"));
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ class InStreamKernel final : public Kernel {
 
 struct OnCuda {
   OnCuda(const Plan& plan, uint64_t seed, bool capture = false)
-      : harness(plan, /*outside=*/seed % 2 == 0), lanes(LaneWorkers::Create({&plan})) {
+      : harness(plan, /*outside=*/seed % 2 == 0),
+        lanes(LaneWorkers::Create({&plan}, /*devices=*/true)) {
     executor_options = harness.Options();
     executor_options.capture = capture;
   }
