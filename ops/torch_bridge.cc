@@ -7,8 +7,11 @@
 
 namespace millrace {
 
-at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape) {
-  return at::from_blob(data, shape, at::TensorOptions().dtype(ToScalarType(dtype)));
+at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape,
+                    at::Device device) {
+  // Told which device, LibTorch does not ask the driver whose memory it is.
+  return at::from_blob(data, shape, at::TensorOptions().dtype(ToScalarType(dtype)).device(device),
+                       device);
 }
 
 absl::Status StatusOf(const std::exception& e) {
