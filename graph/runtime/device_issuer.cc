@@ -52,11 +52,13 @@ absl::Status DeviceIssuer::Prepare() {
   watched_ = end_;
   run_at_.assign(streams_.issue_order.size(), -1);
   if (options_.capture) {
-    std::vector<bool> capturable(program_.nodes.size(), false);
+    std::vector<bool> capturable(program_.nodes.size(), false), alone(program_.nodes.size(), false);
     for (int32_t i : streams_.issue_order) {
-      capturable[i] = kernels_.by_node[program_.nodes[i].id]->capturable();
+      const Kernel& kernel = *kernels_.by_node[program_.nodes[i].id];
+      capturable[i] = kernel.capturable();
+      alone[i] = capturable[i] && kernel.capture_alone();
     }
-    for (const auto& [begin, end] : CapturableRuns(streams_, capturable)) {
+    for (const auto& [begin, end] : CapturableRuns(streams_, capturable, alone)) {
       for (int32_t k = begin; k < end; ++k) run_at_[k] = static_cast<int32_t>(runs_.size());
       runs_.push_back({begin, end, -1});
     }

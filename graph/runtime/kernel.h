@@ -67,6 +67,9 @@ class Kernel {
   // Whether one Issue, kept, does the same in every later step: it takes nothing from the context, and nothing else
   // that changes from step to step but what lies in the values it reads.
   virtual bool capturable() const { return false; }
+  // A capturable kernel that is kept even when it has no neighbours: it leaves something on the host to another one (a
+  // forward its tape), so that both have to be kept, or neither.
+  virtual bool capture_alone() const { return false; }
 };
 
 using KernelFactory = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(

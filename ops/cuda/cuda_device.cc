@@ -109,7 +109,16 @@ CudaDevice::~CudaDevice() {
     (void)cudaFreeHost(b.host);
     (void)cudaFree(b.device);
   }
+  if (spill_memory_ != nullptr) (void)cudaFree(spill_memory_);
   (void)cudaGetLastError();
+}
+
+absl::Status CudaDevice::UseTorch(const TorchCudaShim* torch, int64_t spill_bytes) {
+  if (torch_ != nullptr) return absl::FailedPreconditionError("LibTorch is in use already");
+  ASSIGN_OR_RETURN(spill_memory_, Allocate(Tier::kDevice, spill_bytes));
+  spill_ = std::make_unique<Arena>(spill_memory_, spill_bytes);
+  torch_ = torch;
+  return absl::OkStatus();
 }
 
 absl::Status CudaDevice::Check(int error, const char* call) {

@@ -43,6 +43,8 @@
 #include <vector>
 
 #include "graph/runtime/device.h"
+#include "models/arena.h"
+#include "models/cuda/torch_shim.h"
 
 namespace millrace {
 
@@ -81,6 +83,11 @@ class CudaDevice final : public Device {
   absl::StatusOr<CudaStepSlot> NewStepSlot(int64_t bytes);
   // Of step slots, device memory alone; not in the plan.
   int64_t step_slot_bytes() const;
+  // For kernels that use LibTorch: its table (models/cuda/torch_cuda.h), and memory for what it asks for beyond the
+  // plan. Between steps, once.
+  absl::Status UseTorch(const TorchCudaShim* torch, int64_t spill_bytes);
+  const TorchCudaShim* torch() const { return torch_; }  // null before
+  Arena* spill() const { return spill_.get(); }
   // Makes the device the calling thread's.
   absl::Status MakeCurrent();
 
@@ -143,6 +150,9 @@ class CudaDevice final : public Device {
   std::vector<Stream> streams_;
   std::vector<void*> graphs_;  // cudaGraphExec_t
   std::vector<SlotBlock> slots_;
+  const TorchCudaShim* torch_ = nullptr;
+  void* spill_memory_ = nullptr;
+  std::unique_ptr<Arena> spill_;
   int64_t base_ticks_ = 0;
   double ticks_per_ms_ = 0;                   // since the device was opened
   const std::pair<int64_t, int64_t> opened_;  // ticks, nanoseconds
