@@ -276,8 +276,7 @@ TEST(Arena, RandomUseNeverOverlapsAndLosesNothing) {
       EXPECT_LE(p + bytes, memory + sizeof(memory));
       const auto next = live.lower_bound(p);
       EXPECT_TRUE(next == live.end() || p + bytes <= next->first);
-      EXPECT_TRUE(next == live.begin() ||
-                  std::prev(next)->first + std::prev(next)->second <= p);
+      EXPECT_TRUE(next == live.begin() || std::prev(next)->first + std::prev(next)->second <= p);
       live[p] = bytes;
     } else {
       const auto it = std::next(live.begin(), (random >> 8) % live.size());

@@ -10,8 +10,8 @@ const Tensors& ModelRuntime::Bind(int s, const std::vector<void*>& addresses) {
   Tensors& tensors = params_[s];
   if (tensors.empty()) {
     for (size_t i = 0; i < addresses.size(); ++i) {
-      tensors.push_back(AsTensor(addresses[i], spec(s).params[i].dtype, spec(s).params[i].shape,
-                                 device_));
+      tensors.push_back(
+          AsTensor(addresses[i], spec(s).params[i].dtype, spec(s).params[i].shape, device_));
     }
     return tensors;
   }

@@ -7,8 +7,7 @@
 
 namespace millrace {
 
-at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape,
-                    at::Device device) {
+at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape, at::Device device) {
   // Told which device, LibTorch does not ask the driver whose memory it is.
   return at::from_blob(data, shape, at::TensorOptions().dtype(ToScalarType(dtype)).device(device),
                        device);

@@ -61,9 +61,8 @@ absl::StatusOr<void*> Load(const char* name, const std::vector<std::string>& can
     const char* error = dlerror();
     absl::StrAppend(&tried, "\n  ", path, ": ", error == nullptr ? "unknown error" : error);
   }
-  return absl::NotFoundError(
-      absl::StrCat("cannot load ", name, ", which a device of kind CUDA needs; tried", tried, "\n",
-                   suggestion));
+  return absl::NotFoundError(absl::StrCat(
+      "cannot load ", name, ", which a device of kind CUDA needs; tried", tried, "\n", suggestion));
 }
 
 }  // namespace
@@ -108,10 +107,9 @@ absl::StatusOr<const TorchCudaShim*> LoadTorchCuda() {
       reinterpret_cast<TorchCudaShimFunction>(dlsym(*shim, MILLRACE_TORCH_CUDA_SHIM_SYMBOL));
   const TorchCudaShim* table = function == nullptr ? nullptr : function();
   if (table == nullptr || table->version != MILLRACE_TORCH_CUDA_SHIM_VERSION) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(kShim, " is of another version than this program (",
-                     table == nullptr ? 0 : table->version, ", expected ",
-                     MILLRACE_TORCH_CUDA_SHIM_VERSION, "); build both from one source"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        kShim, " is of another version than this program (", table == nullptr ? 0 : table->version,
+        ", expected ", MILLRACE_TORCH_CUDA_SHIM_VERSION, "); build both from one source"));
   }
   loaded = table;
   return loaded;

@@ -260,12 +260,8 @@ const char* Memory(int device, TorchCudaMemory* out) {
   });
 }
 
-const TorchCudaShim shim{MILLRACE_TORCH_CUDA_SHIM_VERSION,
-                         &Configure,
-                         &InstallAllocator,
-                         &SetStream,
-                         &Prepare,
-                         &Memory};
+const TorchCudaShim shim{
+    MILLRACE_TORCH_CUDA_SHIM_VERSION, &Configure, &InstallAllocator, &SetStream, &Prepare, &Memory};
 
 }  // namespace
 

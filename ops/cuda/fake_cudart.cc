@@ -131,7 +131,7 @@ void Serve(cudaStream_t s) {
       return head.kind != Item::Kind::kWait || head.event->reached >= head.generation;
     });
     if (s->items.empty()) return;
-    if (f.options.adversarial && s->random() % 16 == 0) {
+    if (f.options.adversarial && s->random() % 32 == 0) {
       const auto nap = std::chrono::microseconds(s->random() % 100);
       lock.unlock();
       std::this_thread::sleep_for(nap);

@@ -7,7 +7,6 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
-
 #include <ATen/ops/nll_loss.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sum.h>
@@ -80,9 +79,8 @@ Made Linear(const KernelArgs& args) {
   const On on(args);
   at::Tensor x = on.InRows(0), w = on.In(1).t(), y = on.Out(0);
   at::Tensor b = args.inputs() > 2 ? on.In(2) : at::Tensor();
-  return on.Kernel([=]() mutable {
-    b.defined() ? at::addmm_out(y, b, x, w) : at::mm_out(y, x, w);
-  });
+  return on.Kernel(
+      [=]() mutable { b.defined() ? at::addmm_out(y, b, x, w) : at::mm_out(y, x, w); });
 }
 
 Made LinearGrad(const KernelArgs& args) {

@@ -87,12 +87,11 @@ absl::StatusOr<std::unique_ptr<Kernel>> MakeAdam(const KernelArgs& args, bool de
 absl::StatusOr<std::unique_ptr<Kernel>> MakeSgd(const KernelArgs& args) {
   const SgdNode node = ReadSgd(args);
   const bool plain = node.scalars.momentum == 0 || node.buffer == nullptr;
-  return OptimizerKernel<SgdScalars>::Make(
-      static_cast<CudaDevice*>(args.rank.device), node,
-      plain                   ? Rule::kSgd
-      : node.scalars.nesterov ? Rule::kSgdNesterov
-                              : Rule::kSgdMomentum,
-      plain ? nullptr : node.buffer, nullptr, node.scalars);
+  return OptimizerKernel<SgdScalars>::Make(static_cast<CudaDevice*>(args.rank.device), node,
+                                           plain                   ? Rule::kSgd
+                                           : node.scalars.nesterov ? Rule::kSgdNesterov
+                                                                   : Rule::kSgdMomentum,
+                                           plain ? nullptr : node.buffer, nullptr, node.scalars);
 }
 
 // accumulate, and cast and scale of hand-written steps: pieces that never change.
@@ -119,8 +118,8 @@ REGISTER_DEVICE_KERNEL(cuda, adam,
                        [](const KernelArgs& a) { return MakeAdam(a, /*decoupled=*/false); });
 REGISTER_DEVICE_KERNEL(cuda, sgd, MakeSgd);
 REGISTER_DEVICE_KERNEL(cuda, accumulate, [](const KernelArgs& a) {
-  return Pieces::Make(a, {cuda::Piece::Add(a.In<void>(0), a.In<void>(1), a.input(0).dtype,
-                                           a.input(0).numel())});
+  return Pieces::Make(
+      a, {cuda::Piece::Add(a.In<void>(0), a.In<void>(1), a.input(0).dtype, a.input(0).numel())});
 });
 REGISTER_DEVICE_KERNEL(cuda, cast, [](const KernelArgs& a) {
   return Pieces::Make(a, {cuda::Piece::Cast(a.In<void>(0), a.input(0).dtype, a.Out<void>(0),

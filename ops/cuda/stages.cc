@@ -54,7 +54,8 @@ class OverflowCounts {
       ASSIGN_OR_RETURN(group.ranges, DeviceTable::Of(device, ranges));
       ASSIGN_OR_RETURN(group.chunks, DeviceTable::Of(device, chunks));
       ASSIGN_OR_RETURN(group.flags, DeviceTable::Of(device, std::vector<int32_t>(ranges.size())));
-      ASSIGN_OR_RETURN(group.words, DeviceTable::Of(device, std::vector<int64_t>(NormPartial::kWords)));
+      ASSIGN_OR_RETURN(group.words,
+                       DeviceTable::Of(device, std::vector<int64_t>(NormPartial::kWords)));
       group.launch.type = type;
       group.launch.ranges = group.ranges.as<cuda::NormRange>();
       group.launch.chunks = group.chunks.as<cuda::Chunk>();
@@ -79,8 +80,8 @@ class OverflowCounts {
   Overflow First() const {
     for (const Group& g : groups_) {
       std::vector<int32_t> flags(g.params.size());
-      const absl::Status read =
-          device_->Read(flags.data(), g.flags.as<int32_t>(), static_cast<int64_t>(flags.size() * 4));
+      const absl::Status read = device_->Read(flags.data(), g.flags.as<int32_t>(),
+                                              static_cast<int64_t>(flags.size() * 4));
       if (!read.ok()) return {absl::StrCat("(", read.message(), ")"), micro_batch_, stage_};
       for (size_t i = 0; i < flags.size(); ++i) {
         if (flags[i] > 0) return {g.params[i], micro_batch_, stage_};
@@ -218,10 +219,12 @@ class Backward final : public StageKernel {
   Backward(const KernelArgs& args, StagePorts ports, void* compute)
       : StageKernel(args, std::move(ports), compute), scale_(FloatAttr(args.node(), "scale", 1.0)) {
     for (size_t i = 0; i < ports_.grad_outputs.size(); ++i) {
-      grad_outputs_.push_back(AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i], where_));
+      grad_outputs_.push_back(
+          AsTensor(ports_.grad_output_data[i], *ports_.grad_outputs[i], where_));
     }
     if (ports_.loss_scale != nullptr) {
-      loss_scale_ = AsTensor(const_cast<double*>(&ports_.loss_scale->scale), DType::kF64, {}, where_);
+      loss_scale_ =
+          AsTensor(const_cast<double*>(&ports_.loss_scale->scale), DType::kF64, {}, where_);
     }
   }
 
@@ -231,8 +234,8 @@ class Backward final : public StageKernel {
   Tensors ScaledRoot() const {
     const TensorSpec& loss = spec().outputs[0];
     Tensors roots(spec().outputs.size());
-    roots[0] = at::full({}, scale_,
-                        at::TensorOptions().dtype(ToScalarType(loss.dtype)).device(where_));
+    roots[0] =
+        at::full({}, scale_, at::TensorOptions().dtype(ToScalarType(loss.dtype)).device(where_));
     roots[0].mul_(loss_scale_);
     return roots;
   }
