@@ -260,8 +260,17 @@ const char* Memory(int device, TorchCudaMemory* out) {
   });
 }
 
-const TorchCudaShim shim{
-    MILLRACE_TORCH_CUDA_SHIM_VERSION, &Configure, &InstallAllocator, &SetStream, &Prepare, &Memory};
+const char* ReleaseCached() {
+  return Try([] { caching::get()->emptyCache({0, 0}); });
+}
+
+const TorchCudaShim shim{MILLRACE_TORCH_CUDA_SHIM_VERSION,
+                         &Configure,
+                         &InstallAllocator,
+                         &SetStream,
+                         &Prepare,
+                         &Memory,
+                         &ReleaseCached};
 
 }  // namespace
 
