@@ -297,9 +297,9 @@ Recording::Recording(std::optional<c10::DeviceType> only)
 Recording::~Recording() { thread_state.recording = outer_; }
 
 int32_t Recording::IdOf(const c10::DataPtr& data) const {
+  if (data.device().is_cuda()) return CudaBlocks::Global().IdOf(data.get(), serial_);
   void* context = data.get_context();
   if (context == nullptr) return -1;
-  if (data.device().is_cuda()) return CudaBlocks::Global().IdOf(data.get(), serial_);
   const Header* header = nullptr;
   if (data.get_deleter() == &Free) header = HeaderOf(context);
   if (data.get_deleter() == &FreeMeta) header = static_cast<Header*>(context);

@@ -42,7 +42,6 @@ at::Tensor Narrow(const at::Tensor& t, at::ScalarType type) { return t.to(type);
 bool IsHalf(const at::Tensor& t) { return at::isReducedFloatingType(t.scalar_type()); }
 // 16 bits that a layer takes to f32 inside; on CUDA the kernels have 16-bit operands and f32 sums.
 bool Widens(const at::Tensor& t) { return IsHalf(t) && OnHost(t); }
-at::Tensor Inside(const at::Tensor& t) { return t.defined() && Widens(t) ? Wide(t) : t; }
 
 struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
@@ -170,6 +169,8 @@ struct HalfAttentionFunction : Function<HalfAttentionFunction> {
 }  // namespace
 
 at::Tensor Wide(const at::Tensor& t) { return t.defined() && IsHalf(t) ? t.to(at::kFloat) : t; }
+
+at::Tensor Inside(const at::Tensor& t) { return t.defined() && OnHost(t) ? Wide(t) : t; }
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (Widens(x)) return HalfLinearFunction::apply(x, weight, Optional(bias));

@@ -29,6 +29,8 @@ namespace millrace::layers {
 // bf16 and f16 in f32; any other tensor itself. For the first and the last stage, whose layers
 // are f32 altogether.
 at::Tensor Wide(const at::Tensor& t);
+// What a layer computes with: on the host Wide(t), else t itself.
+at::Tensor Inside(const at::Tensor& t);
 
 // x [rows, in] * weight^T [in, out] + bias [out].
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);

@@ -39,7 +39,7 @@ ROWS = [
         "readers fill raw spans and know neither tensors nor graphs"),
     Row("ops/cuda/emulation", [], ["cuda"], "CUDA's words for all compilers: stands on nothing"),
     Row("models/cuda", ["graph/base", "models", "ops/cuda/emulation", "ops/cuda/elements.cuh"], ["absl", "cuda"],
-        "kernels take raw pointers and know neither tensors nor graphs"),
+        "kernels take pointers and a stream, so that they are tested without torch and without a GPU"),
     Row("models", ["graph/base", "graph/ir/model_spec.h"], ["absl", "torch"],
         "layers compute; they neither communicate nor read files"),
     Row("ops", UNDER_OPS, ALL_LIBRARIES, "torch meets graph/, dist/ and data/ here"),

@@ -136,17 +136,20 @@ struct Lanes {
   __device__ __forceinline__ static void Add(float factor, const Row& x, Row* to) {
 #pragma unroll
     for (int r = 0; r < kVectors; ++r) {
-      to->x[r].x += factor * x.x[r].x;
-      to->x[r].y += factor * x.x[r].y;
-      to->x[r].z += factor * x.x[r].z;
-      to->x[r].w += factor * x.x[r].w;
+      to->x[r].x = FusedMultiplyAdd(factor, x.x[r].x, to->x[r].x);
+      to->x[r].y = FusedMultiplyAdd(factor, x.x[r].y, to->x[r].y);
+      to->x[r].z = FusedMultiplyAdd(factor, x.x[r].z, to->x[r].z);
+      to->x[r].w = FusedMultiplyAdd(factor, x.x[r].w, to->x[r].w);
     }
   }
   __device__ __forceinline__ static float LaneDot(const Row& a, const Row& b) {
     float sum = 0;
 #pragma unroll
     for (int r = 0; r < kVectors; ++r) {
-      sum += a.x[r].x * b.x[r].x + a.x[r].y * b.x[r].y + a.x[r].z * b.x[r].z + a.x[r].w * b.x[r].w;
+      sum = FusedMultiplyAdd(a.x[r].x, b.x[r].x, sum);
+      sum = FusedMultiplyAdd(a.x[r].y, b.x[r].y, sum);
+      sum = FusedMultiplyAdd(a.x[r].z, b.x[r].z, sum);
+      sum = FusedMultiplyAdd(a.x[r].w, b.x[r].w, sum);
     }
     return sum;
   }
@@ -195,7 +198,7 @@ __device__ __forceinline__ float Reciprocal(float sum, float eps) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) LogSumExpKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) LogSumExpKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.queries)) return;
   const auto q = l.Load(p.q, l.At(l.token, p.queries));
@@ -213,7 +216,7 @@ __global__ void __launch_bounds__(kThreads) LogSumExpKernel(Problem p) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) SumsKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) SumsKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.keys)) return;
   const auto k = l.Load(p.k, l.At(l.token, p.keys));
@@ -226,7 +229,7 @@ __global__ void __launch_bounds__(kThreads) SumsKernel(Problem p) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) OutputKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) OutputKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.queries)) return;
   const auto q = l.Load(p.q, l.At(l.token, p.queries));
@@ -241,7 +244,7 @@ __global__ void __launch_bounds__(kThreads) OutputKernel(Problem p) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) ValueGradientKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) ValueGradientKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.keys)) return;
   const auto k = l.Load(p.k, l.At(l.token, p.keys));
@@ -261,7 +264,7 @@ __global__ void __launch_bounds__(kThreads) ValueGradientKernel(Problem p) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) QueryGradientKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) QueryGradientKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.queries)) return;
   const auto q = l.Load(p.q, l.At(l.token, p.queries));
@@ -287,7 +290,7 @@ __global__ void __launch_bounds__(kThreads) QueryGradientKernel(Problem p) {
 }
 
 template <DType kType, int kLanes, int kVectors>
-__global__ void __launch_bounds__(kThreads) KeyGradientKernel(Problem p) {
+__global__ void __launch_bounds__(kThreads, 2) KeyGradientKernel(Problem p) {
   Lanes<kType, kLanes, kVectors> l(p);
   if (!l.Take(p.keys)) return;
   const auto k = l.Load(p.k, l.At(l.token, p.keys));

@@ -12,8 +12,7 @@
 #include "graph/base/random.h"
 #include "gtest/gtest.h"
 #include "models/sparse_attention_reference.h"
-#include "ops/cuda/emulation/cuda_on_cpu.h"
-#include "ops/cuda/emulation/device_array.h"
+#include "ops/cuda/emulation/device_test.h"
 
 namespace millrace {
 namespace cuda {
@@ -202,13 +201,13 @@ void ExpectClose(const Result& a, const Result& b, double limit, const std::stri
 
 TEST(CudaSparseAttention, EqualsTheSimplestLoopsOnRandomShapes) {
   for (uint64_t i = 0; i < 40; ++i) {
-    emulation::SetOrder(i % 2);
+    ShuffleThreads(i % 2);
     const SparseAttentionShape s = RandomShape(i);
     const Inputs in = RandomInputs(s, DType::kF32);
     ExpectClose(OnDevice(s, DType::kF32, in, i % 3), OfReference(s, in), 2e-5,
                 std::to_string(i) + ": " + ToText(s));
   }
-  emulation::SetOrder(0);
+  ShuffleThreads(0);
 }
 
 TEST(CudaSparseAttention, AnyWidthOfAHead) {
@@ -278,12 +277,12 @@ TEST(CudaSparseAttention, BitsDoNotDependOnTheOrderOfThreads) {
   const Inputs in = RandomInputs(s, DType::kF32);
   const Result once = OnDevice(s, DType::kF32, in);
   for (uint64_t seed = 1; seed < 4; ++seed) {
-    emulation::SetOrder(seed);
+    ShuffleThreads(seed);
     const Result again = OnDevice(s, DType::kF32, in);
     EXPECT_TRUE(again.y == once.y && again.dq == once.dq && again.dk == once.dk &&
                 again.dv == once.dv);
   }
-  emulation::SetOrder(0);
+  ShuffleThreads(0);
 }
 
 TEST(CudaSparseAttention, WhatDoesNotFitIsSaid) {

@@ -56,6 +56,8 @@ struct TorchCudaShim {
   // stream, too.
   const char* (*prepare)(int device, void* stream);
   const char* (*memory)(int device, TorchCudaMemory* out);
+  // What LibTorch's caching allocator holds and nobody uses goes back to the device: after a probe, before arenas.
+  const char* (*release_cached)(void);
 };
 
 // The library's only symbol.

@@ -89,7 +89,7 @@ __device__ __forceinline__ void Bytes(const char* from, char* to, int64_t bytes)
   const int64_t before = vectors > 0 ? first : 0;
   for (int64_t at = threadIdx.x; at < bytes - 16 * vectors; at += kThreads) {
     const int64_t i = at + (at < before ? 0 : 16 * vectors);
-    to[i] = from == nullptr ? 0 : from[i];
+    Global(to)[i] = from == nullptr ? 0 : Global(from)[i];
   }
 }
 

@@ -24,11 +24,30 @@ __device__ __forceinline__ To BitsAs(From x) {
   return y;
 }
 
+// p, known to be in device memory: addresses that come from a table in memory could be anything else to the compiler,
+// whose accesses would then be slower ones.
+template <typename T>
+__device__ __forceinline__ T* Global(T* p) {
+#if defined(__CUDA_ARCH__)
+  __builtin_assume(__isGlobal(p));
+#endif
+  return p;
+}
+
+// a * b + c, rounded once on a device and twice here: for sums whose last bits do not matter.
+__device__ __forceinline__ float FusedMultiplyAdd(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 // p is aligned to the vector's size.
 template <typename V>
 __device__ __forceinline__ V LoadVector(const void* p) {
 #if defined(__CUDACC__)
-  return *static_cast<const V*>(p);
+  return *static_cast<const V*>(Global(p));
 #else
   if (reinterpret_cast<uintptr_t>(p) % alignof(V) != 0) emulation::Fail("misaligned address");
   V x;
@@ -39,7 +58,7 @@ __device__ __forceinline__ V LoadVector(const void* p) {
 template <typename V>
 __device__ __forceinline__ void StoreVector(void* p, V x) {
 #if defined(__CUDACC__)
-  *static_cast<V*>(p) = x;
+  *static_cast<V*>(Global(p)) = x;
 #else
   if (reinterpret_cast<uintptr_t>(p) % alignof(V) != 0) emulation::Fail("misaligned address");
   std::memcpy(p, &x, sizeof(x));
@@ -88,17 +107,17 @@ __device__ __forceinline__ uint32_t NarrowAs(float x) {
 template <DType kType>
 __device__ __forceinline__ float Load1(const void* p, int64_t i) {
   if constexpr (kType == DType::kF32) {
-    return static_cast<const float*>(p)[i];
+    return static_cast<const float*>(Global(p))[i];
   } else {
-    return WidenAs<kType>(static_cast<const uint16_t*>(p)[i]);
+    return WidenAs<kType>(static_cast<const uint16_t*>(Global(p))[i]);
   }
 }
 template <DType kType>
 __device__ __forceinline__ void Store1(void* p, int64_t i, float x) {
   if constexpr (kType == DType::kF32) {
-    static_cast<float*>(p)[i] = x;
+    static_cast<float*>(Global(p))[i] = x;
   } else {
-    static_cast<uint16_t*>(p)[i] = static_cast<uint16_t>(NarrowAs<kType>(x));
+    static_cast<uint16_t*>(Global(p))[i] = static_cast<uint16_t>(NarrowAs<kType>(x));
   }
 }
 

@@ -11,8 +11,7 @@
 #include "gmock/gmock.h"
 #include "graph/base/random.h"
 #include "gtest/gtest.h"
-#include "ops/cuda/emulation/cuda_on_cpu.h"
-#include "ops/cuda/emulation/device_array.h"
+#include "ops/cuda/emulation/device_test.h"
 #include "ops/exact_norm.h"
 #include "ops/optimizer_kernels.h"
 
@@ -107,14 +106,14 @@ TEST(CudaNorm, GivesTheWordsOfTheCpuForAllTypesMagnitudesAndAlignments) {
   uint64_t seed = 0;
   for (const DType type : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (const double magnitude : {1e-16, 1e-9, 1e-3, 1.0, 1e3, 1e9}) {
-      emulation::SetOrder(seed++ % 3);
+      ShuffleThreads(seed++ % 3);
       const int64_t n = 3 * kChunkElements + 1234;
       // Parts that begin anywhere, with running statistics left out between them.
       const std::vector<Part> parts = {{0, 1}, {3, 1024}, {1028, 5000}, {6100, n - 6100}};
       ExpectSame(Gradient(n, magnitude, seed), parts, type);
     }
   }
-  emulation::SetOrder(0);
+  ShuffleThreads(0);
 }
 
 TEST(CudaNorm, NothingAndZerosHaveTheNormZero) {
@@ -163,7 +162,7 @@ TEST(CudaNorm, SumAndClipCoefficientHaveTheBitsOfTheCpu) {
       for (const double scale : {0.0, 1.0, 65536.0}) {
         for (const double max_norm : {0.5, 0.0}) {
           if (scale == 0 && max_norm == 0) continue;  // not clipped and not scaled: no such node
-          emulation::SetOrder(seed++);
+          ShuffleThreads(seed++);
           const std::vector<NormPartial> partials = SomePartials(75, magnitude, extra);
           Words gathered;
           NormPartial total;
@@ -196,7 +195,7 @@ TEST(CudaNorm, SumAndClipCoefficientHaveTheBitsOfTheCpu) {
       }
     }
   }
-  emulation::SetOrder(0);
+  ShuffleThreads(0);
 }
 
 TEST(CudaNorm, TheLossScaleMovesAsOnTheCpu) {

@@ -112,13 +112,13 @@ __device__ __forceinline__ void UpdateRange(const OptimizerRun& r, int64_t begin
   const int64_t rest = end - begin - 4 * vectors;
   for (int64_t at = threadIdx.x; at < rest; at += kThreads) {
     const int64_t i = begin + at + (at < before ? 0 : 4 * vectors);
-    float p = r.p[i], m = 0, v = 0;
-    if constexpr (H::kMoments || H::kBuffer) m = r.m[i];
-    if constexpr (H::kMoments) v = r.v[i];
+    float p = Load1<DType::kF32>(r.p, i), m = 0, v = 0;
+    if constexpr (H::kMoments || H::kBuffer) m = Load1<DType::kF32>(r.m, i);
+    if constexpr (H::kMoments) v = Load1<DType::kF32>(r.v, i);
     Update<kRule>(c, Load1<kGrad>(r.g, i), &p, &m, &v);
-    r.p[i] = p;
-    if constexpr (H::kMoments || H::kBuffer) r.m[i] = m;
-    if constexpr (H::kMoments) r.v[i] = v;
+    Store1<DType::kF32>(r.p, i, p);
+    if constexpr (H::kMoments || H::kBuffer) Store1<DType::kF32>(r.m, i, m);
+    if constexpr (H::kMoments) Store1<DType::kF32>(r.v, i, v);
     Copy1(copy, r.copy, i, p);
   }
 }
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads, 3) UpdateKernel(OptimizerLaunch a) {
   if (skip || a.scalars->apply == 0) {
     if (run.copy == nullptr) return;
     for (int64_t i = chunk.begin + threadIdx.x; i < end; i += kThreads)
-      Copy1(a.copy, run.copy, i, run.p[i]);
+      Copy1(a.copy, run.copy, i, Load1<DType::kF32>(run.p, i));
     return;
   }
   UpdateConstants c;

@@ -12,7 +12,7 @@
 #include "gmock/gmock.h"
 #include "graph/base/random.h"
 #include "gtest/gtest.h"
-#include "ops/cuda/emulation/device_array.h"
+#include "ops/cuda/emulation/device_test.h"
 
 namespace millrace {
 namespace cuda {
