@@ -9,6 +9,8 @@
 #include <mutex>
 #include <new>
 
+#include "absl/container/flat_hash_map.h"
+
 namespace millrace {
 namespace {
 
@@ -26,9 +28,24 @@ struct alignas(kAlignment) Header {
 static_assert(sizeof(Header) == kAlignment);
 
 std::atomic<uint64_t> next_serial{1};
-std::atomic<int64_t> live_bytes{0};
-std::atomic<int64_t> peak_bytes{0};
-std::atomic<int64_t> allocations{0};
+
+struct Counters {
+  std::atomic<int64_t> live{0}, peak{0}, allocations{0};
+
+  void Allocated(int64_t bytes) {
+    const int64_t now = live.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    int64_t highest = peak.load(std::memory_order_relaxed);
+    while (now > highest && !peak.compare_exchange_weak(highest, now, std::memory_order_relaxed)) {
+    }
+    allocations.fetch_add(1, std::memory_order_relaxed);
+  }
+  void Freed(int64_t bytes) { live.fetch_sub(bytes, std::memory_order_relaxed); }
+  AllocatorStats stats() const {
+    return {live.load(std::memory_order_relaxed), peak.load(std::memory_order_relaxed),
+            allocations.load(std::memory_order_relaxed)};
+  }
+};
+Counters cpu_counters, cuda_counters;
 
 struct ThreadState {
   Recording* recording = nullptr;
@@ -43,10 +60,10 @@ Header* HeaderOf(void* data) { return static_cast<Header*>(data) - 1; }
 // The private side of Recording and ReplayScope, for the allocators.
 class AllocatorHooks {
  public:
-  static void RecordAllocation(Header* header) {
+  static void RecordAllocation(Header* header, c10::DeviceType device) {
     header->recording = 0;
     Recording* r = thread_state.recording;
-    if (r == nullptr) return;
+    if (r == nullptr || (r->only_.has_value() && *r->only_ != device)) return;
     header->recording = r->serial_;
     header->id = r->next_id_++;
     r->events_.push_back({false, header->id, header->bytes});
@@ -61,14 +78,30 @@ class AllocatorHooks {
     r->live_ -= header->bytes;
   }
 
-  static void* Planned(int64_t bytes) {
+  // The thread's scope, if it is one for this device.
+  static ReplayScope* Scope(c10::DeviceType device) {
     ReplayScope* s = thread_state.replay;
+    return s != nullptr && s->memory_.device == device ? s : nullptr;
+  }
+
+  static void* Planned(int64_t bytes, c10::DeviceType device) {
+    ReplayScope* s = Scope(device);
     return s == nullptr ? nullptr : s->Place(bytes);
   }
 
-  static void CountUnplanned(Header* header) {
+  // The arena of the thread's scope, for an allocation that Planned has just refused.
+  static Arena* Spill(c10::DeviceType device) {
+    ReplayScope* s = Scope(device);
+    return s == nullptr ? nullptr : s->memory_.spill;
+  }
+  static void CountSpilled() {
+    ++thread_state.replay->spilled_;
+    --thread_state.replay->mismatches_;
+  }
+
+  static void CountUnplanned(Header* header, c10::DeviceType device) {
     header->replay = 0;
-    ReplayScope* s = thread_state.replay;
+    ReplayScope* s = Scope(device);
     if (s == nullptr) return;
     header->replay = s->serial_;
     s->unplanned_live_ += header->bytes;
@@ -80,8 +113,8 @@ class AllocatorHooks {
     if (s != nullptr && s->serial_ == header->replay) s->unplanned_live_ -= header->bytes;
   }
 
-  static bool InPlannedMemory(const void* p) {
-    const ReplayScope* s = thread_state.replay;
+  static bool InPlannedMemory(const void* p, c10::DeviceType device) {
+    const ReplayScope* s = Scope(device);
     return s != nullptr && s->Owns(p);
   }
 };
@@ -96,13 +129,9 @@ void* Malloc(int64_t bytes) {
   }
   Header* header = static_cast<Header*>(block);
   header->bytes = bytes;
-  const int64_t live = live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  int64_t peak = peak_bytes.load(std::memory_order_relaxed);
-  while (live > peak && !peak_bytes.compare_exchange_weak(peak, live, std::memory_order_relaxed)) {
-  }
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  AllocatorHooks::RecordAllocation(header);
-  AllocatorHooks::CountUnplanned(header);
+  cpu_counters.Allocated(bytes);
+  AllocatorHooks::RecordAllocation(header, c10::kCPU);
+  AllocatorHooks::CountUnplanned(header, c10::kCPU);
   return header + 1;
 }
 
@@ -111,7 +140,7 @@ void Free(void* data) {
   Header* header = HeaderOf(data);
   AllocatorHooks::RecordFree(header);
   AllocatorHooks::UncountUnplanned(header);
-  live_bytes.fetch_sub(header->bytes, std::memory_order_relaxed);
+  cpu_counters.Freed(header->bytes);
   std::free(header);
 }
 
@@ -120,7 +149,7 @@ void FreePlanned(void*) {}
 // For raw_deallocate, which has only the pointer. Raw blocks are scratch of one operator, so a planned
 // one is given back under the scope that served it.
 void FreeRaw(void* data) {
-  if (!AllocatorHooks::InPlannedMemory(data)) Free(data);
+  if (!AllocatorHooks::InPlannedMemory(data, c10::kCPU)) Free(data);
 }
 
 void FreeMeta(void* context) {
@@ -134,7 +163,7 @@ class CpuAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t n) override {
     if (n == 0) return {nullptr, nullptr, &Free, c10::Device(c10::kCPU)};
     const int64_t bytes = static_cast<int64_t>(n);
-    if (void* planned = AllocatorHooks::Planned(bytes)) {
+    if (void* planned = AllocatorHooks::Planned(bytes, c10::kCPU)) {
       return {planned, planned, &FreePlanned, c10::Device(c10::kCPU)};
     }
     void* data = Malloc(bytes);
@@ -152,12 +181,92 @@ class MetaAllocator final : public c10::Allocator {
     if (header == nullptr) throw std::bad_alloc();
     header->bytes = static_cast<int64_t>(n);
     header->replay = 0;
-    AllocatorHooks::RecordAllocation(header);
+    AllocatorHooks::RecordAllocation(header, c10::kMeta);
     return {nullptr, header, &FreeMeta, c10::Device(c10::kMeta)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void*, const void*, size_t) const override {}
 };
+
+// Blocks on CUDA devices have no header that the host could read: those that no plan placed are listed here. A planned
+// step allocates none of them, so the lock is not on its path.
+class CudaBlocks {
+ public:
+  static CudaBlocks& Global() {
+    static CudaBlocks* blocks = new CudaBlocks;
+    return *blocks;
+  }
+  void Add(void* data, int64_t bytes, Arena* arena) {
+    Block block{{bytes, 0, 0, 0}, arena};
+    if (arena == nullptr) {
+      cuda_counters.Allocated(bytes);
+      AllocatorHooks::RecordAllocation(&block.header, c10::kCUDA);
+      AllocatorHooks::CountUnplanned(&block.header, c10::kCUDA);
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    blocks_.insert_or_assign(data, block);
+  }
+  // False: not one of them.
+  bool Remove(void* data, Arena** arena) {
+    Block block;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto it = blocks_.find(data);
+      if (it == blocks_.end()) return false;
+      block = it->second;
+      blocks_.erase(it);
+    }
+    *arena = block.arena;
+    if (block.arena == nullptr) {
+      cuda_counters.Freed(block.header.bytes);
+      AllocatorHooks::RecordFree(&block.header);
+      AllocatorHooks::UncountUnplanned(&block.header);
+    }
+    return true;
+  }
+  int32_t IdOf(void* data, uint64_t recording) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto it = blocks_.find(data);
+    return it != blocks_.end() && it->second.header.recording == recording ? it->second.header.id
+                                                                           : -1;
+  }
+
+ private:
+  struct Block {
+    Header header;
+    Arena* arena = nullptr;  // where it was spilled; null: LibTorch's caching allocator
+  };
+  std::mutex mutex_;
+  absl::flat_hash_map<void*, Block> blocks_;
+};
+
+void* CudaPlace(size_t n, int* must_free) {
+  *must_free = 0;
+  const int64_t bytes = static_cast<int64_t>(n);
+  if (void* planned = AllocatorHooks::Planned(bytes, c10::kCUDA)) return planned;
+  Arena* spill = AllocatorHooks::Spill(c10::kCUDA);
+  void* data = spill == nullptr ? nullptr : spill->Allocate(bytes);
+  if (data == nullptr) return nullptr;
+  AllocatorHooks::CountSpilled();
+  CudaBlocks::Global().Add(data, bytes, spill);
+  *must_free = 1;
+  return data;
+}
+
+void CudaAllocated(void* data, size_t bytes) {
+  CudaBlocks::Global().Add(data, static_cast<int64_t>(bytes), nullptr);
+}
+
+int CudaFreed(void* data) {
+  Arena* arena = nullptr;
+  if (CudaBlocks::Global().Remove(data, &arena)) {
+    if (arena == nullptr) return 0;
+    arena->Free(data);
+    return 1;
+  }
+  // Raw blocks come back by their pointer alone.
+  return AllocatorHooks::InPlannedMemory(data, c10::kCUDA) ? 1 : 0;
+}
 
 }  // namespace
 
@@ -171,19 +280,24 @@ void InstallAllocators() {
   });
 }
 
-AllocatorStats CpuAllocatorStats() {
-  return {live_bytes.load(std::memory_order_relaxed), peak_bytes.load(std::memory_order_relaxed),
-          allocations.load(std::memory_order_relaxed)};
+AllocatorStats CpuAllocatorStats() { return cpu_counters.stats(); }
+
+void ResetAllocatorPeak() { cpu_counters.peak.store(cpu_counters.live.load()); }
+
+const TorchCudaHooks* CudaAllocatorHooks() {
+  static const TorchCudaHooks hooks{&CudaPlace, &CudaAllocated, &CudaFreed};
+  return &hooks;
 }
+AllocatorStats CudaAllocatorStats() { return cuda_counters.stats(); }
 
-void ResetAllocatorPeak() { peak_bytes.store(live_bytes.load()); }
-
-Recording::Recording() : serial_(next_serial++), outer_(thread_state.recording) {
+Recording::Recording(std::optional<c10::DeviceType> only)
+    : serial_(next_serial++), only_(only), outer_(thread_state.recording) {
   thread_state.recording = this;
 }
 Recording::~Recording() { thread_state.recording = outer_; }
 
 int32_t Recording::IdOf(const c10::DataPtr& data) const {
+  if (data.device().is_cuda()) return CudaBlocks::Global().IdOf(data.get(), serial_);
   void* context = data.get_context();
   if (context == nullptr) return -1;
   const Header* header = nullptr;

@@ -19,16 +19,23 @@
 // Only the thread that holds a Recording or a ReplayScope is affected; all others (OpenMP workers, other
 // ranks) get 64-byte aligned malloc, counted. Zero-byte requests are neither recorded nor replayed: they
 // have no memory.
+//
+// On CUDA it is LibTorch's own allocator that asks the thread's scopes, by CudaAllocatorHooks(). Planned memory is
+// the arenas'; what no plan foresaw comes from a spill arena, and only what does not fit there from LibTorch's caching
+// allocator: that is growth on the step's path, and counted.
 #ifndef MILLRACE_MODELS_ALLOCATOR_H_
 #define MILLRACE_MODELS_ALLOCATOR_H_
 
 #include <c10/core/Allocator.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "graph/ir/model_spec.h"
+#include "models/arena.h"
+#include "models/cuda/torch_shim.h"
 
 namespace millrace {
 
@@ -44,6 +51,11 @@ struct AllocatorStats {
 AllocatorStats CpuAllocatorStats();
 void ResetAllocatorPeak();
 
+// What the allocator in libmillrace_torch_cuda.so calls (models/cuda/torch_shim.h).
+const TorchCudaHooks* CudaAllocatorHooks();
+// Of what LibTorch's caching allocator served, beside plans and spill arenas; all devices together.
+AllocatorStats CudaAllocatorStats();
+
 struct AllocationEvent {
   bool is_free = false;
   int32_t id = 0;     // 0, 1, 2, ... in order of allocation
@@ -53,11 +65,12 @@ struct AllocationEvent {
   }
 };
 
-// While it lives, writes down the allocations that its thread makes on the CPU and the meta device, and
+// While it lives, writes down the allocations that its thread makes on any device, or on one kind of device only, and
 // the frees of these allocations. Recordings nest; the innermost records. Not thread-safe.
 class Recording {
  public:
-  Recording();
+  // A step on CUDA makes tensors of a number on the CPU, which are in no plan: `only` leaves them out.
+  explicit Recording(std::optional<c10::DeviceType> only = std::nullopt);
   ~Recording();
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
@@ -71,6 +84,7 @@ class Recording {
  private:
   friend class AllocatorHooks;
   uint64_t serial_;
+  std::optional<c10::DeviceType> only_;
   Recording* outer_;
   std::vector<AllocationEvent> events_;
   int32_t next_id_ = 0;
@@ -80,6 +94,9 @@ class Recording {
 // Where the regions of an AllocationPlan lie. A null pointer means "no place for it": such allocations
 // fall back to malloc and count as mismatches.
 struct ReplayMemory {
+  c10::DeviceType device = c10::kCPU;  // whose allocations are meant: CPU or CUDA
+  // CUDA: for allocations that the plan has not. Outlives all tensors made under the scope.
+  Arena* spill = nullptr;
   void* workspace = nullptr;
   void* saved = nullptr;
   absl::Span<void* const> outputs;
@@ -87,9 +104,10 @@ struct ReplayMemory {
   absl::Span<void* const> param_grads;
 };
 
-// While it lives, serves its thread's i-th CPU allocation at the place of plan.allocations[i]. An
-// allocation of another size than planned, or beyond the plan, is served by malloc. Tensors at planned
-// places own nothing: the memory must outlive them. `plan` and `memory`'s arrays must outlive the scope.
+// While it lives, serves its thread's i-th allocation on memory.device at the place of plan.allocations[i]. An
+// allocation of another size than planned, or beyond the plan, is served from the spill arena, else by malloc or
+// CUDA's caching allocator. Tensors at planned places own nothing: the memory must outlive them. `plan` and
+// `memory` must outlive the scope.
 class ReplayScope {
  public:
   ReplayScope(const AllocationPlan& plan, const ReplayMemory& memory);
@@ -101,7 +119,9 @@ class ReplayScope {
   // served() with the plan's length: fewer means that the run was another one than the probed.
   int64_t mismatches() const { return mismatches_; }
   int64_t served() const { return served_; }
-  // Highest number of bytes malloc'ed at one time for unplanned allocations.
+  // Allocations served from the spill arena; no mismatches.
+  int64_t spilled() const { return spilled_; }
+  // Highest number of bytes malloc'ed (cached by CUDA's allocator) at one time for unplanned allocations.
   int64_t unplanned_bytes_peak() const { return unplanned_peak_; }
 
  private:
@@ -114,7 +134,7 @@ class ReplayScope {
   uint64_t serial_;
   ReplayScope* outer_;
   size_t next_ = 0;
-  int64_t served_ = 0, mismatches_ = 0;
+  int64_t served_ = 0, spilled_ = 0, mismatches_ = 0;
   int64_t unplanned_live_ = 0, unplanned_peak_ = 0;
 };
 

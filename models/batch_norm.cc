@@ -2,12 +2,17 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/native_batch_norm.h>
+#include <ATen/ops/native_batch_norm_backward.h>
+#include <ATen/ops/threshold.h>
+#include <ATen/ops/threshold_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "models/generic.h"
 #include "models/layers.h"
 #include "models/op_counter.h"
 
@@ -241,12 +246,64 @@ struct BatchNormFunction : Function<BatchNormFunction> {
   }
 };
 
+// Of LibTorch's operators. Parameters and statistics are f32, x has any type.
+struct GenericBatchNormFunction : Function<GenericBatchNormFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& weight,
+                          const Variable& bias, const Variable& running_mean,
+                          const Variable& running_var, bool training, bool relu, double eps) {
+    const int64_t n = x_in.size(-1);
+    const at::Tensor rows = x_in.contiguous().view({-1, n});
+    const at::Tensor w = Wide(weight), none;
+    auto [y, mean, rstd] =
+        at::native_batch_norm(rows, w, Wide(bias), training ? none : Wide(running_mean),
+                              training ? none : Wide(running_var), training, /*momentum=*/0.0, eps);
+    if (relu) at::threshold_(y, 0, 0);
+    y = y.view(x_in.sizes());
+    ctx->save_for_backward(
+        {x_in, weight, running_mean, running_var, mean, rstd, relu ? y : Variable()});
+    ctx->saved_data["training"] = training;
+    ctx->saved_data["eps"] = eps;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &mean = saved[4], &rstd = saved[5];
+    const at::Tensor &y = saved[6], none;
+    const bool training = ctx->saved_data["training"].toBool();
+    const double eps = ctx->saved_data["eps"].toDouble();
+    const int64_t n = x.size(-1);
+    at::Tensor dy = grads[0].contiguous();
+    if (y.defined()) dy = at::threshold_backward(dy, y, 0);
+    auto [dx, dw, db] = at::native_batch_norm_backward(
+        dy.view({-1, n}), x.contiguous().view({-1, n}), Wide(weight),
+        training ? none : Wide(saved[2]), training ? none : Wide(saved[3]), mean, rstd, training,
+        eps, {true, true, true});
+    variable_list result(8);
+    result[0] = dx.view(x.sizes());
+    result[1] = dw.to(weight.scalar_type());
+    result[2] = db.to(weight.scalar_type());
+    if (training) {
+      // The unbiased variance: 1 / rstd^2 - eps of all rows.
+      const auto count = static_cast<double>(x.numel() / n);
+      const at::Tensor var = rstd.pow(-2).sub_(eps).mul_(count / std::max(count - 1, 1.0));
+      result[3] = Wide(saved[2]).sub(mean).to(saved[2].scalar_type());
+      result[4] = Wide(saved[3]).sub(var).to(saved[3].scalar_type());
+    }
+    return result;
+  }
+};
+
 }  // namespace
 
 at::Tensor BatchNorm(const at::Tensor& x, const BatchNormParams& p, const BatchNormOptions& o) {
   for (const at::Tensor* t : {&p.weight, &p.bias, &p.running_mean, &p.running_var}) {
     TORCH_CHECK(t->dim() == 1 && t->size(0) == x.size(-1), "batch norm of ", x.sizes(),
                 " with a parameter of ", t->sizes());
+  }
+  if (!OnHost(x)) {
+    return GenericBatchNormFunction::apply(x, p.weight, p.bias, p.running_mean, p.running_var,
+                                           o.training, o.relu, o.eps);
   }
   return BatchNormFunction::apply(x, p.weight, p.bias, p.running_mean, p.running_var, o.training,
                                   o.relu, o.eps);

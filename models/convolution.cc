@@ -1,6 +1,8 @@
 #include "models/convolution.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/convolution.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -8,6 +10,7 @@
 #include <utility>
 
 #include "models/convolution_loops.h"
+#include "models/generic.h"
 #include "models/layers.h"
 #include "models/meta_kernels.h"
 #include "models/op_counter.h"
@@ -132,6 +135,41 @@ int64_t Product(const std::vector<int64_t>& v) {
   return p;
 }
 
+// Tokens as images and back, without a copy where the operators keep channels innermost.
+at::Tensor AsImages(const at::Tensor& x, const std::vector<int64_t>& grid) {
+  std::vector<int64_t> sizes{x.size(0)};
+  sizes.insert(sizes.end(), grid.begin(), grid.end());
+  sizes.push_back(x.size(2));
+  return x.view(sizes).movedim(-1, 1);
+}
+at::Tensor AsTokens(const at::Tensor& images) {
+  return images.movedim(1, -1).reshape({images.size(0), -1, images.size(1)});
+}
+
+at::Tensor GenericConvolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              const std::vector<int64_t>& grid, const ConvGeometry& g) {
+  const std::vector<int64_t> one(grid.size(), 1), none(grid.size(), 0);
+  at::Tensor images = AsImages(x, grid);
+  if (g.pad_low != g.pad_high) {
+    std::vector<int64_t> pads;  // of the last axis first
+    for (size_t a = grid.size(); a-- > 0;) pads.insert(pads.end(), {g.pad_low[a], g.pad_high[a]});
+    images = at::constant_pad_nd(images, pads);
+  }
+  return AsTokens(at::convolution(images, weight,
+                                  bias.defined() ? OptionalTensor(bias) : std::nullopt, g.stride,
+                                  g.pad_low == g.pad_high ? g.pad_low : none, one,
+                                  /*transposed=*/false, none, /*groups=*/1));
+}
+
+at::Tensor GenericUpConvolution(const at::Tensor& x, const at::Tensor& weight,
+                                const at::Tensor& bias, const std::vector<int64_t>& grid,
+                                const std::vector<int64_t>& kernel) {
+  const std::vector<int64_t> one(grid.size(), 1), none(grid.size(), 0);
+  return AsTokens(at::convolution(AsImages(x, grid), weight,
+                                  bias.defined() ? OptionalTensor(bias) : std::nullopt, kernel,
+                                  none, one, /*transposed=*/true, none, /*groups=*/1));
+}
+
 // The last axis is the innermost, the first the outermost of three.
 int Axis(size_t i, size_t axes) { return i + 1 == axes ? 2 : static_cast<int>(i); }
 
@@ -175,6 +213,7 @@ at::Tensor Convolution(const at::Tensor& x, const at::Tensor& weight, const at::
                   weight.sizes().slice(2) == at::IntArrayRef(g.kernel),
               "convolution of ", x.sizes(), " on grid ", at::IntArrayRef(grid), " with weight ",
               weight.sizes(), " and kernel ", at::IntArrayRef(g.kernel));
+  if (!OnHost(x)) return GenericConvolution(x, weight, bias, grid, g);
   ConvShape s{x.size(0), x.size(2), weight.size(0)};
   for (size_t a = 0; a < grid.size(); ++a) {
     const auto to = static_cast<size_t>(Axis(a, grid.size()));
@@ -193,6 +232,7 @@ at::Tensor UpConvolution(const at::Tensor& x, const at::Tensor& weight, const at
                   weight.size(0) == x.size(2) && weight.sizes().slice(2) == at::IntArrayRef(kernel),
               "transposed convolution of ", x.sizes(), " on grid ", at::IntArrayRef(grid),
               " with weight ", weight.sizes(), " and kernel ", at::IntArrayRef(kernel));
+  if (!OnHost(x)) return GenericUpConvolution(x, weight, bias, grid, kernel);
   ConvShape s{x.size(0), weight.size(1), weight.size(0)};
   for (size_t a = 0; a < grid.size(); ++a) {
     const auto to = static_cast<size_t>(Axis(a, grid.size()));

@@ -9,7 +9,7 @@
 //   OutputGrid({128, 128}, g);                                       // {43, 43}: y is [B, 1849, out]
 //
 // An undefined bias means "without". bf16 and f16 are f32 inside and rounded once, as in models/layers.h. Bits do
-// not depend on the number of threads. They throw c10::Error as LibTorch does.
+// not depend on the number of threads. On CUDA they are LibTorch's own, on the operands' 16 bits. They throw c10::Error as LibTorch does.
 #ifndef MILLRACE_MODELS_CONVOLUTION_H_
 #define MILLRACE_MODELS_CONVOLUTION_H_
 

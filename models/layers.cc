@@ -1,6 +1,8 @@
 #include "models/layers.h"
 
 #include <ATen/ops/_log_softmax.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/addmm.h>
@@ -20,6 +22,8 @@
 #include <tuple>
 #include <utility>
 
+#include "models/generic.h"
+
 namespace millrace::layers {
 namespace {
 
@@ -36,12 +40,14 @@ OptionalTensor Optional(const at::Tensor& t) {
 
 at::Tensor Narrow(const at::Tensor& t, at::ScalarType type) { return t.to(type); }
 bool IsHalf(const at::Tensor& t) { return at::isReducedFloatingType(t.scalar_type()); }
+// 16 bits that a layer takes to f32 inside; on CUDA the kernels have 16-bit operands and f32 sums.
+bool Widens(const at::Tensor& t) { return IsHalf(t) && OnHost(t); }
 
 struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
                                const Variable& bias, double eps) {
     auto [y, mean, rstd] =
-        at::native_layer_norm(Wide(x), {x.size(-1)}, Wide(weight), Wide(bias), eps);
+        at::native_layer_norm(Inside(x), {x.size(-1)}, Inside(weight), Inside(bias), eps);
     ctx->save_for_backward({x, weight, bias, mean, rstd});
     return {Narrow(y, x.scalar_type()), x};
   }
@@ -49,9 +55,9 @@ struct LayerNormBranchFunction : Function<LayerNormBranchFunction> {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2];
     auto [dx, dweight, dbias] =
-        at::native_layer_norm_backward(Wide(grads[0]), Wide(x), {x.size(-1)}, saved[3], saved[4],
-                                       Wide(weight), Wide(bias), {true, true, true});
-    if (grads[1].defined()) dx.add_(Wide(grads[1]));
+        at::native_layer_norm_backward(Inside(grads[0]), Inside(x), {x.size(-1)}, saved[3],
+                                       saved[4], Inside(weight), Inside(bias), {true, true, true});
+    if (grads[1].defined()) dx.add_(Inside(grads[1]));
     const at::ScalarType type = x.scalar_type();
     return {Narrow(dx, type), Narrow(dweight, type), Narrow(dbias, type), Variable()};
   }
@@ -64,9 +70,9 @@ struct QkvFunction : Function<QkvFunction> {
                                const OptionalTensor& v_bias) {
     ctx->save_for_backward({x, q_weight, k_weight, v_weight});
     ctx->saved_data["bias"] = q_bias.has_value();
-    const at::Tensor wide = Wide(x);
+    const at::Tensor wide = Inside(x);
     const auto project = [&](const Variable& weight, const OptionalTensor& bias) {
-      const at::Tensor y = Linear(wide, Wide(weight), Wide(bias.value_or(Variable())));
+      const at::Tensor y = Linear(wide, Inside(weight), Inside(bias.value_or(Variable())));
       return Narrow(y, x.scalar_type());
     };
     return {project(q_weight, q_bias), project(k_weight, k_bias), project(v_weight, v_bias)};
@@ -76,14 +82,14 @@ struct QkvFunction : Function<QkvFunction> {
     const bool bias = ctx->saved_data["bias"].toBool();
     const at::ScalarType type = saved[0].scalar_type();
     variable_list result(7);
-    const at::Tensor x = Wide(saved[0]);
+    const at::Tensor x = Inside(saved[0]);
     at::Tensor dx;
     for (int i = 0; i < 3; ++i) {
-      const at::Tensor dy = Wide(grads[i]);
+      const at::Tensor dy = Inside(grads[i]);
       if (i == 0) {
-        dx = at::mm(dy, Wide(saved[1]));
+        dx = at::mm(dy, Inside(saved[1]));
       } else {
-        dx.addmm_(dy, Wide(saved[1 + i]));
+        dx.addmm_(dy, Inside(saved[1 + i]));
       }
       result[1 + 2 * i] = Narrow(at::mm(dy.t(), x), type);
       if (bias) result[2 + 2 * i] = Narrow(dy.sum(0), type);
@@ -164,8 +170,10 @@ struct HalfAttentionFunction : Function<HalfAttentionFunction> {
 
 at::Tensor Wide(const at::Tensor& t) { return t.defined() && IsHalf(t) ? t.to(at::kFloat) : t; }
 
+at::Tensor Inside(const at::Tensor& t) { return t.defined() && OnHost(t) ? Wide(t) : t; }
+
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (IsHalf(x)) return HalfLinearFunction::apply(x, weight, Optional(bias));
+  if (Widens(x)) return HalfLinearFunction::apply(x, weight, Optional(bias));
   if (!bias.defined()) return at::mm(x, weight.t());
   return at::addmm(bias, x, weight.t());
 }
@@ -178,7 +186,7 @@ at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& weight, const at::Te
 Branch LayerNormBranch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        double eps) {
   if (!c10::GradMode::is_enabled()) {
-    return {Narrow(LayerNorm(Wide(x), Wide(weight), Wide(bias), eps), x.scalar_type()), x};
+    return {Narrow(LayerNorm(Inside(x), Inside(weight), Inside(bias), eps), x.scalar_type()), x};
   }
   variable_list out = LayerNormBranchFunction::apply(x, weight, bias, eps);
   return {std::move(out[0]), std::move(out[1])};
@@ -194,10 +202,19 @@ std::array<at::Tensor, 3> ProjectQkv(const at::Tensor& x, const AttentionParams&
   return {std::move(out[0]), std::move(out[1]), std::move(out[2])};
 }
 
+at::Tensor SoftmaxAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  // The dispatching function would choose another kernel on the meta device than on a real one.
+  if (OnHost(q)) return std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(q, k, v));
+  if (!q.is_meta()) return at::scaled_dot_product_attention(q, k, v);
+  if (IsHalf(q)) return std::get<0>(at::_scaled_dot_product_flash_attention(q, k, v));
+  return std::get<0>(at::_scaled_dot_product_efficient_attention(
+      q, k, v, /*attn_bias=*/std::nullopt, /*compute_log_sumexp=*/c10::GradMode::is_enabled()));
+}
+
 at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t batch,
                          int64_t heads) {
   const int64_t width = p.q_weight.size(0);
-  if (IsHalf(x)) {
+  if (Widens(x)) {
     at::Tensor context;
     {
       const std::array<at::Tensor, 3> qkv = ProjectQkv(x, p);
@@ -210,12 +227,7 @@ at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t 
     const std::array<at::Tensor, 3> qkv = ProjectQkv(x, p);
     const at::Tensor q = SplitHeads(qkv[0], batch, heads), k = SplitHeads(qkv[1], batch, heads),
                      v = SplitHeads(qkv[2], batch, heads);
-    // The dispatching function would choose another kernel on the meta device than on the CPU.
-    if (q.is_cpu() || q.is_meta()) {
-      context = std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(q, k, v));
-    } else {
-      context = at::scaled_dot_product_attention(q, k, v);
-    }
+    context = SoftmaxAttention(q, k, v);
   }
   context = context.transpose(1, 2).reshape({x.size(0), width});
   return Linear(context, p.o_weight, p.o_bias);
@@ -224,7 +236,7 @@ at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t 
 at::Tensor Mlp(const at::Tensor& x, const at::Tensor& fc1_weight, const at::Tensor& fc1_bias,
                const at::Tensor& fc2_weight, const at::Tensor& fc2_bias) {
   at::Tensor h = Linear(x, fc1_weight, fc1_bias);
-  h = IsHalf(h) ? HalfGeluFunction::apply(h) : at::gelu(h);
+  h = Widens(h) ? HalfGeluFunction::apply(h) : at::gelu(h);
   return Linear(h, fc2_weight, fc2_bias);
 }
 

@@ -12,7 +12,8 @@
 // Parameters and activations may be bf16 or f16: that is how they are stored, between layers and for backward. Within
 // a layer the arithmetic is f32, in its scratch, and what leaves it is rounded once - as on hardware whose 16-bit
 // products have f32 sums. (The CPU's own 16-bit kernels are 20 to 70 times slower than this where the processor has no
-// 16-bit instructions, and keep layer norm's statistics in 16 bits.)
+// 16-bit instructions, and keep layer norm's statistics in 16 bits.) On CUDA the 16-bit operands themselves go through
+// LibTorch's kernels: tensor cores, with f32 sums and statistics.
 //
 // They throw c10::Error as LibTorch does; models/stage_run.h and models/probe.h stop that.
 #ifndef MILLRACE_MODELS_LAYERS_H_
@@ -28,6 +29,8 @@ namespace millrace::layers {
 // bf16 and f16 in f32; any other tensor itself. For the first and the last stage, whose layers
 // are f32 altogether.
 at::Tensor Wide(const at::Tensor& t);
+// What a layer computes with: on the host Wide(t), else t itself.
+at::Tensor Inside(const at::Tensor& t);
 
 // x [rows, in] * weight^T [in, out] + bias [out].
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
@@ -51,6 +54,10 @@ struct AttentionParams {
 
 // The three projections of one input. Backward sums the gradient of x inside the matrix products.
 std::array<at::Tensor, 3> ProjectQkv(const at::Tensor& x, const AttentionParams& p);
+
+// softmax(q k^T / sqrt(d)) v of [B, H, N, d], which may be views; never holds the scores. f32 on the CPU. The result is
+// a transposed view of [B, N, H, d].
+at::Tensor SoftmaxAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // Softmax attention of each of `batch` equal runs of rows to itself; heads are views of the projections.
 at::Tensor SelfAttention(const at::Tensor& x, const AttentionParams& p, int64_t batch,

@@ -1,6 +1,10 @@
 #include "models/losses.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/softplus.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -11,6 +15,7 @@
 #include <vector>
 
 #include "models/boxes.h"
+#include "models/generic.h"
 
 namespace millrace {
 namespace {
@@ -24,7 +29,7 @@ constexpr double kSmooth = 1e-6;  // Dice
 
 // False on the meta device, where only shapes are looked for.
 bool HasData(const at::Tensor& t) {
-  TORCH_CHECK(t.is_cpu() || t.is_meta(), "losses are computed on the CPU, not on ", t.device());
+  TORCH_CHECK(t.is_cpu() || t.is_meta(), "this loss is computed on the CPU, not on ", t.device());
   return t.is_cpu();
 }
 
@@ -129,6 +134,23 @@ struct MaskLossFunction : Function<MaskLossFunction> {
     return {gradient, Variable(), Variable(), Variable()};
   }
 };
+
+// The same of LibTorch's operators, sums in f32.
+at::Tensor GenericMaskLoss(const at::Tensor& logits, const at::Tensor& masks,
+                           const MaskWeights& weights) {
+  const int64_t classes = logits.size(1), images = logits.size(0);
+  const at::Tensor mask = masks.unsqueeze(1);
+  const at::Tensor object =
+      classes == 1 ? mask.ne(0)
+                   : mask.eq(at::arange(1, classes + 1, masks.options()).view({1, classes, 1, 1}));
+  const at::Tensor x = logits.flatten(1), t = object.to(at::kFloat).flatten(1);
+  const at::Tensor entropy = (at::softplus(x) - x * t).sum(1).sum(0);
+  const at::Tensor p = at::sigmoid(x);
+  const at::Tensor both = (p * t).sum(1), all = p.sum(1) + t.sum(1);
+  const at::Tensor dice = ((2 * both + kSmooth) / (all + kSmooth)).sum(0);
+  return entropy * (weights.bce / static_cast<double>(logits.numel())) +
+         (weights.dice - dice * (weights.dice / static_cast<double>(images)));
+}
 
 // ---------------------------------------------------------------- sets of boxes
 
@@ -331,6 +353,7 @@ at::Tensor MaskLoss(const at::Tensor& logits, const at::Tensor& masks, const Mas
   TORCH_CHECK(logits.scalar_type() == at::kFloat && masks.scalar_type() == at::kByte,
               "expected f32 logits and u8 masks, found ", logits.scalar_type(), " and ",
               masks.scalar_type());
+  if (!OnHost(logits)) return GenericMaskLoss(logits, masks, weights);
   return MaskLossFunction::apply(logits.contiguous(), masks.contiguous(), weights.bce,
                                  weights.dice);
 }

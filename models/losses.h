@@ -6,7 +6,8 @@
 //   SetLoss set = DetectionSetLoss(class_logits, boxes, classes, target_boxes, {});
 //   set.total; set.classification; ...                           // set.match says who answers for what
 //
-// Sums are taken in double and in one order, so equal input gives equal bits. They throw c10::Error as LibTorch does.
+// Sums are taken in double and in one order, so equal input gives equal bits. On CUDA the loss of masks is composed of
+// LibTorch's operators; the loss of boxes, whose matching needs the costs on the host, is not there. They throw c10::Error as LibTorch does.
 #ifndef MILLRACE_MODELS_LOSSES_H_
 #define MILLRACE_MODELS_LOSSES_H_
 

@@ -3,10 +3,12 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/max_pool2d.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
+#include "models/generic.h"
 #include "models/op_counter.h"
 
 namespace millrace {
@@ -121,7 +123,11 @@ struct MaxPoolFunction : Function<MaxPoolFunction> {
 at::Tensor MaxPool2x2(const at::Tensor& x, int64_t rows, int64_t columns) {
   TORCH_CHECK(x.dim() == 3 && x.size(1) == rows * columns && rows >= 2 && columns >= 2,
               "2 x 2 pooling of ", x.sizes(), " on a grid of ", rows, " x ", columns);
-  return MaxPoolFunction::apply(x, rows, columns);
+  if (OnHost(x)) return MaxPoolFunction::apply(x, rows, columns);
+  const at::Tensor images = x.view({x.size(0), rows, columns, x.size(2)}).permute({0, 3, 1, 2});
+  return at::max_pool2d(images, {2, 2}, {2, 2})
+      .permute({0, 2, 3, 1})
+      .reshape({x.size(0), (rows / 2) * (columns / 2), x.size(2)});
 }
 
 }  // namespace millrace

@@ -70,6 +70,7 @@ struct ModelDef {
   Task task = Task::kClassification;
   std::vector<TensorSpec> batch;
   std::vector<StageDef> stages;
+  std::string host_only;            // why it runs on the CPU alone; empty: it runs on CUDA, too
   int64_t parameter_count() const;  // without running statistics
 };
 

@@ -1,12 +1,14 @@
 #include "models/probe.h"
 
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
 #include "models/allocator.h"
+#include "models/generic.h"
 #include "models/meta_kernels.h"
 #include "models/op_counter.h"
 #include "models/placement.h"
@@ -22,16 +24,30 @@ struct StageArguments {
   Tensors inputs, params, grad_outputs;
 };
 
-StageArguments MetaArguments(const StageDef& stage, const ModelDef& model) {
+// On a real device some number that every layer takes, as a label, too.
+template <typename Spec>
+at::Tensor Argument(const Spec& spec, c10::Device device) {
+  at::Tensor t = EmptyTensor(spec, device);
+  if (!device.is_meta()) t.fill_(at::isFloatingType(t.scalar_type()) ? 0.125 : 0.0);
+  return t;
+}
+
+StageArguments Arguments(const StageDef& stage, const ModelDef& model, c10::Device device) {
   const bool last = &stage == &model.stages.back();
   StageArguments a;
-  for (const TensorSpec& t : stage.inputs) a.inputs.push_back(EmptyTensor(t, at::kMeta));
-  for (int b : stage.batch) a.inputs.push_back(EmptyTensor(model.batch.at(b), at::kMeta));
-  for (const ParamSpec& p : stage.params) a.params.push_back(EmptyTensor(p, at::kMeta));
+  for (const TensorSpec& t : stage.inputs) a.inputs.push_back(Argument(t, device));
+  for (int b : stage.batch) a.inputs.push_back(Argument(model.batch.at(b), device));
+  for (const ParamSpec& p : stage.params) a.params.push_back(Argument(p, device));
   if (!last) {
-    for (const TensorSpec& t : stage.outputs) a.grad_outputs.push_back(EmptyTensor(t, at::kMeta));
+    for (const TensorSpec& t : stage.outputs) a.grad_outputs.push_back(Argument(t, device));
   }
   return a;
+}
+
+// For CUDA the CPU's allocations do not count: tensors of a number, which LibTorch makes on the host.
+std::optional<c10::DeviceType> Counted(const ProbeOptions& o) {
+  if (!o.target.is_cuda()) return std::nullopt;
+  return o.run ? c10::kCUDA : c10::kMeta;
 }
 
 absl::Status CheckOutputs(const StageDef& stage, const Tensors& outputs) {
@@ -70,8 +86,9 @@ Events Slice(const Events& events, size_t begin, size_t end) {
 }
 
 absl::Status ProbeTraining(const StageDef& stage, const StageArguments& a,
-                           const StageOptions& options, StageSpec& spec) {
-  Recording recording;
+                           const StageOptions& options, std::optional<c10::DeviceType> counted,
+                           StageSpec& spec) {
+  Recording recording(counted);
   const Events& events = recording.events();
   ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, a.inputs, a.params, options));
   RETURN_IF_ERROR(CheckOutputs(stage, tape.outputs));
@@ -108,8 +125,9 @@ absl::Status ProbeTraining(const StageDef& stage, const StageArguments& a,
   return absl::OkStatus();
 }
 
-absl::Status ProbeEvaluation(const StageDef& stage, const StageArguments& a, StageSpec& spec) {
-  Recording recording;
+absl::Status ProbeEvaluation(const StageDef& stage, const StageArguments& a,
+                             std::optional<c10::DeviceType> counted, StageSpec& spec) {
+  Recording recording(counted);
   ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, a.inputs, a.params, {.train = false}));
   BoundaryAllocations outputs;
   AddBoundary(recording, tape.outputs, Placement::Region::kOutput, outputs);
@@ -131,17 +149,31 @@ absl::Status CountWork(const StageDef& stage, const StageArguments& a, const Sta
   return absl::OkStatus();
 }
 
-absl::StatusOr<StageSpec> ProbeStage(const StageDef& stage, const ModelDef& model) {
+// What the device's libraries make at first use and keep.
+absl::Status WarmUp(const StageDef& stage, const StageArguments& a, const StageOptions& options) {
+  RETURN_IF_ERROR(StageForward(stage, a.inputs, a.params, {.train = false}));
+  ASSIGN_OR_RETURN(StageTape tape, StageForward(stage, a.inputs, a.params, options));
+  RETURN_IF_ERROR(StageBackward(std::move(tape), a.grad_outputs, 1.0));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StageSpec> ProbeStage(const StageDef& stage, const ModelDef& model,
+                                     const ProbeOptions& probe) {
   StageSpec spec;
   spec.class_key = stage.class_key;
   spec.inputs = stage.inputs;
   spec.outputs = stage.outputs;
   spec.batch = stage.batch;
-  const StageArguments a = MetaArguments(stage, model);
   const StageOptions options{.train = true};
-  RETURN_IF_ERROR(ProbeTraining(stage, a, options, spec));
-  RETURN_IF_ERROR(ProbeEvaluation(stage, a, spec));
-  RETURN_IF_ERROR(CountWork(stage, a, options, spec));
+  {
+    const StageArguments a = Arguments(stage, model, probe.run ? probe.target : at::kMeta);
+    const ForceGeneric generic(probe.target.is_cuda());
+    if (probe.run) RETURN_IF_ERROR(WarmUp(stage, a, options));
+    RETURN_IF_ERROR(ProbeTraining(stage, a, options, Counted(probe), spec));
+    RETURN_IF_ERROR(ProbeEvaluation(stage, a, Counted(probe), spec));
+  }
+  // The model's work is the same wherever it is done.
+  RETURN_IF_ERROR(CountWork(stage, Arguments(stage, model, at::kMeta), options, spec));
   return spec;
 }
 
@@ -149,6 +181,15 @@ absl::StatusOr<StageSpec> ProbeStage(const StageDef& stage, const ModelDef& mode
 
 absl::StatusOr<ModelSpec> Probe(const ModelDef& model, const ProbeOptions& options) {
   if (options.threads < 1) return absl::InvalidArgumentError("probing needs at least one thread");
+  if (!options.target.is_cpu() && !options.target.is_cuda()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("models are planned for the CPU or for CUDA, not for ", options.target.str()));
+  }
+  if (options.target.is_cuda() && !model.host_only.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("model '", model.name,
+                                                      "' does not run on CUDA: ", model.host_only,
+                                                      "; use a machine whose device is CPU"));
+  }
   InstallAllocators();
   const MetaThreads threads(options.threads);
   ModelSpec result;
@@ -160,7 +201,7 @@ absl::StatusOr<ModelSpec> Probe(const ModelDef& model, const ProbeOptions& optio
     const std::pair<std::string, std::vector<int>> key{stage.class_key, stage.batch};
     auto it = classes.find(key);
     if (it == classes.end()) {
-      absl::StatusOr<StageSpec> spec = ProbeStage(stage, model);
+      absl::StatusOr<StageSpec> spec = ProbeStage(stage, model, options);
       if (!spec.ok()) return Annotate(spec.status(), "probing model '", model.name, "'");
       it = classes.emplace(key, *std::move(spec)).first;
     }

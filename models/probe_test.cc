@@ -3,12 +3,15 @@
 #include "models/probe.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/AutogradState.h>
 #include <sys/resource.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <chrono>
 #include <ostream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -154,6 +157,35 @@ TEST_P(ProbeTest, APlannedStepGivesTheBitsOfAPlainOneInsideItsPlan) {
   ExpectSameBits(*planned, *evaluated);
 }
 
+bool SamePlan(const AllocationPlan& a, const AllocationPlan& b) {
+  const auto same = [](const Placement& x, const Placement& y) {
+    return x.region == y.region && x.index == y.index && x.offset == y.offset && x.bytes == y.bytes;
+  };
+  return a.workspace_bytes == b.workspace_bytes &&
+         std::equal(a.allocations.begin(), a.allocations.end(), b.allocations.begin(),
+                    b.allocations.end(), same);
+}
+
+// As on a GPU, with the CPU for the device: the way is the same, and here the answer is known.
+TEST_P(ProbeTest, ProbedForRealOnTheDeviceThePlanIsTheSame) {
+  const Case& c = GetParam();
+  auto model = BuildModel(c.model, c.args, {.micro_batch = c.batch});
+  ASSERT_TRUE(model.ok()) << model.status();
+  SetDType(c.dtype, &*model);
+  const auto meta = Probe(*model, {.threads = c.threads});
+  const auto real = Probe(*model, {.threads = c.threads, .target = c10::kCPU, .run = true});
+  ASSERT_TRUE(meta.ok()) << meta.status();
+  ASSERT_TRUE(real.ok()) << real.status();
+  for (size_t i = 0; i < meta->stages.size(); ++i) {
+    const StageSpec &a = meta->stages[i], &b = real->stages[i];
+    EXPECT_EQ(a.saved_bytes, b.saved_bytes) << a.name;
+    EXPECT_EQ(a.forward_flops, b.forward_flops) << a.name;
+    EXPECT_TRUE(SamePlan(a.forward, b.forward)) << a.name;
+    EXPECT_TRUE(SamePlan(a.backward, b.backward)) << a.name;
+    EXPECT_TRUE(SamePlan(a.evaluate, b.evaluate)) << a.name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Presets, ProbeTest, testing::ValuesIn(Cases()));
 
 // No two live blocks overlap, blocks stay inside their region, sizes are those of the tensors.
@@ -265,6 +297,41 @@ TEST(Probe, AnOutputThatBackwardReadsIsSavedAndCopied) {
   ASSERT_EQ(spec->stages[1].forward.allocations.size(), 1u);
   EXPECT_EQ(spec->stages[1].forward.allocations[0].region, Placement::Region::kSaved);
   EXPECT_EQ(spec->stages[1].evaluate.allocations[0].region, Placement::Region::kOutput);
+}
+
+// Its two sides are seen by autograd; nodes of a device would be another thread's if several were allowed.
+struct WhereAmI : torch::autograd::Function<WhereAmI> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) {
+    return x.clone();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                 torch::autograd::variable_list grads) {
+    thread = std::this_thread::get_id();
+    alone = !c10::AutogradState::get_tls_state().get_multithreading_enabled();
+    return grads;
+  }
+  static inline std::thread::id thread;
+  static inline bool alone = false;
+};
+
+TEST(StageRun, BackwardStaysOnTheCallingThread) {
+  StageDef stage;
+  stage.name = stage.class_key = "where";
+  stage.inputs = stage.outputs = {{"x", DType::kF32, {16}}};
+  stage.forward = [](const Tensors& in, const Tensors&) -> Tensors {
+    return {WhereAmI::apply(in[0])};
+  };
+  std::thread([&] {  // not the one that used autograd first
+    ASSERT_TRUE(c10::AutogradState::get_tls_state().get_multithreading_enabled());
+    const at::Tensor x = at::empty({16}).fill_(1);
+    auto tape = StageForward(stage, {x}, {}, {.train = true});
+    ASSERT_TRUE(tape.ok()) << tape.status();
+    ASSERT_TRUE(StageBackward(*std::move(tape), {x}, 1).ok());
+    EXPECT_EQ(WhereAmI::thread, std::this_thread::get_id());
+    EXPECT_TRUE(WhereAmI::alone);
+    EXPECT_TRUE(c10::AutogradState::get_tls_state().get_multithreading_enabled());
+  })
+      .join();
 }
 
 // Parameters, boundary tensors and what is kept for backward have half the bytes; the embeddings and the head, small,

@@ -2,10 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
+#include "models/generic.h"
 #include "models/layers.h"
 #include "models/meta_kernels.h"
 #include "models/op_counter.h"
@@ -150,6 +153,96 @@ struct SparseFunction : Function<SparseFunction> {
   }
 };
 
+// ---------------------------------------------------------------- off the host
+
+SparseAttentionKernels device_kernels;
+
+DType ElementType(const at::Tensor& t) {
+  switch (t.scalar_type()) {
+    case at::kFloat:
+      return DType::kF32;
+    case at::kBFloat16:
+      return DType::kBF16;
+    case at::kHalf:
+      return DType::kF16;
+    default:
+      TORCH_CHECK(false, "sparse attention of ", t.scalar_type());
+  }
+}
+
+// cudaStream_t of the calling thread; null where the device has none.
+void* CurrentStream(const at::Tensor& t) {
+  if (!t.is_cuda()) return nullptr;
+  const c10::impl::VirtualGuardImpl device(t.device().type());
+  return device.getStream(t.device()).native_handle();
+}
+
+cuda::SparseAttentionShape DeviceShape(const Problem& p, double eps) {
+  cuda::SparseAttentionShape s;
+  s.axes = 3;
+  for (size_t a = 0; a < 3; ++a) {
+    s.query[a] = static_cast<int32_t>(p.shape.query[a]);
+    s.key[a] = static_cast<int32_t>(p.shape.key[a]);
+    s.stride[a] = static_cast<int32_t>(p.shape.stride[a]);
+    s.window[a] = static_cast<int32_t>(p.shape.window[a]);
+  }
+  s.batch = p.batch, s.heads = p.heads, s.width = static_cast<int32_t>(p.shape.width);
+  s.reference_layout = p.reference;
+  s.eps = static_cast<float>(eps);
+  return s;
+}
+
+// The same on the kernels of models/cuda, in the tensors' own type.
+struct DeviceSparseFunction : Function<DeviceSparseFunction> {
+  static Variable forward(AutogradContext* ctx, const Variable& q_in, const Variable& k_in,
+                          const Variable& v_in, const std::vector<int64_t>& packed, double eps) {
+    const Problem p = Problem::Unpack(packed);
+    const cuda::SparseAttentionShape shape = DeviceShape(p, eps);
+    const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous();
+    const at::TensorOptions f32 = q.options().dtype(at::kFloat);
+    const at::Tensor y =
+        at::empty({p.batch, p.shape.queries(), p.heads * p.shape.width}, q.options());
+    const at::Tensor logsumexp = at::empty({shape.logsumexp_floats()}, f32);
+    const at::Tensor sums = at::empty({shape.sums_floats()}, f32);
+    if (!q.is_meta()) {
+      const char* error = device_kernels.forward(
+          shape, ElementType(q),
+          {q.const_data_ptr(), k.const_data_ptr(), v.const_data_ptr(), y.mutable_data_ptr(),
+           logsumexp.mutable_data_ptr<float>(), sums.mutable_data_ptr<float>()},
+          CurrentStream(q));
+      TORCH_CHECK(error == nullptr, "sparse attention: ", error);
+    }
+    Report(2 * p.flops(), {q, k, v, y});
+    ctx->save_for_backward({q_in, k_in, v_in, logsumexp, sums});
+    ctx->saved_data["problem"] = packed;
+    ctx->saved_data["eps"] = eps;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Problem p = Problem::Unpack(ctx->saved_data["problem"].toIntVector());
+    const cuda::SparseAttentionShape shape = DeviceShape(p, ctx->saved_data["eps"].toDouble());
+    const at::Tensor dy = grads[0].contiguous();
+    const at::Tensor q = saved[0].contiguous(), k = saved[1].contiguous(),
+                     v = saved[2].contiguous();
+    const at::Tensor dq = at::empty(q.sizes(), q.options()), dk = at::empty(k.sizes(), k.options()),
+                     dv = at::empty(v.sizes(), v.options());
+    const at::Tensor scratch = at::empty({shape.scratch_floats()}, saved[3].options());
+    if (!q.is_meta()) {
+      const char* error = device_kernels.backward(
+          shape, ElementType(q),
+          {q.const_data_ptr(), k.const_data_ptr(), v.const_data_ptr(), dy.const_data_ptr(),
+           saved[3].const_data_ptr<float>(), saved[4].const_data_ptr<float>(),
+           dq.mutable_data_ptr(), dk.mutable_data_ptr(), dv.mutable_data_ptr(),
+           scratch.mutable_data_ptr<float>()},
+          CurrentStream(q));
+      TORCH_CHECK(error == nullptr, "backward of sparse attention: ", error);
+    }
+    Report(4 * p.flops(), {q, k, v, dy, dq, dk, dv});
+    return {dq, dk, dv, Variable(), Variable()};
+  }
+};
+
 int64_t Product(const std::vector<int64_t>& v) {
   int64_t p = 1;
   for (const int64_t x : v) p *= x;
@@ -182,7 +275,13 @@ at::Tensor SparseGroupingAttention(const at::Tensor& q, const at::Tensor& k, con
     p.shape.query[to] = n.query_grid[a], p.shape.key[to] = n.key_grid[a];
     p.shape.stride[to] = n.stride[a], p.shape.window[to] = std::min(n.window[a], n.key_grid[a]);
   }
-  return SparseFunction::apply(q, k, v, p.Pack(), eps);
+  if (OnHost(q)) return SparseFunction::apply(q, k, v, p.Pack(), eps);
+  TORCH_CHECK(
+      q.is_meta() || (device_kernels.forward != nullptr && device_kernels.backward != nullptr),
+      "sparse attention on ", q.device(), " needs the kernels of --config=cuda");
+  return DeviceSparseFunction::apply(q, k, v, p.Pack(), eps);
 }
+
+void SetSparseAttentionKernels(const SparseAttentionKernels& kernels) { device_kernels = kernels; }
 
 }  // namespace millrace

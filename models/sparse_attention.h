@@ -10,7 +10,8 @@
 //   at::Tensor y = SparseGroupingAttention(q, k, v, n, HeadLayout::kCorrect, 1.1920929e-7);
 //
 // bf16 and f16 are f32 inside and rounded once. Bits do not depend on the number of threads. Keys that no query
-// sees (a window narrower than the stride) have no influence and no gradient. Throws c10::Error as LibTorch does.
+// sees (a window narrower than the stride) have no influence and no gradient. Off the host (models/generic.h) the
+// kernels of models/cuda run, once SetSparseAttentionKernels has named them. Throws c10::Error as LibTorch does.
 #ifndef MILLRACE_MODELS_SPARSE_ATTENTION_H_
 #define MILLRACE_MODELS_SPARSE_ATTENTION_H_
 
@@ -18,6 +19,8 @@
 
 #include <cstdint>
 #include <vector>
+
+#include "models/cuda/sparse_attention.h"
 
 namespace millrace {
 
@@ -34,6 +37,15 @@ enum class HeadLayout { kCorrect, kReference };
 // q [B, Nq, H, d] and k [B, Nk, H, d], rotated and scaled already; v [B, Nk, H * d] -> [B, Nq, H * d].
 at::Tensor SparseGroupingAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const Neighborhood& neighborhood, HeadLayout layout, double eps);
+
+// models/cuda/sparse_attention.h, or what stands for it in a test. They get the calling
+// thread's current stream.
+struct SparseAttentionKernels {
+  decltype(&cuda::SparseAttentionForward) forward = nullptr;
+  decltype(&cuda::SparseAttentionBackward) backward = nullptr;
+};
+// Before the first use, once per process. Without it, this attention throws for tensors off the host.
+void SetSparseAttentionKernels(const SparseAttentionKernels& kernels);
 
 }  // namespace millrace
 

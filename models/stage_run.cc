@@ -27,6 +27,21 @@ class StageGraph {
 
 namespace {
 
+// While it lives, backward runs on its thread alone. By itself autograd gives nodes of a device to a thread that it
+// keeps for that device, where this thread's scopes (models/allocator.h) and current stream do not hold.
+class OnThisThread {
+ public:
+  OnThisThread() : outer_(c10::AutogradState::get_tls_state().get_multithreading_enabled()) {
+    c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
+  }
+  ~OnThisThread() { c10::AutogradState::get_tls_state().set_multithreading_enabled(outer_); }
+  OnThisThread(const OnThisThread&) = delete;
+  OnThisThread& operator=(const OnThisThread&) = delete;
+
+ private:
+  const bool outer_;
+};
+
 // The same memory as a leaf of its own.
 at::Tensor Leaf(const at::Tensor& t, bool needs_grad) {
   at::Tensor leaf = t.detach();
@@ -97,6 +112,7 @@ StageGradients Backward(StageTape tape, const Tensors& grad_outputs, double scal
   }
   torch::autograd::variable_list result;
   if (!graph.leaves.empty()) {  // nothing to differentiate: a first stage without parameters
+    const OnThisThread here;
     result = torch::autograd::Engine::get_default_engine().execute(
         roots, grads, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false,
         graph.leaves);

@@ -10,7 +10,7 @@
 // stage, backward starts at output 0, the loss, with the gradient `scale`. An undefined gradient of an
 // output means that nothing depends on that output.
 //
-// Both functions may be called from any thread; a tape belongs to one thread at a time. LibTorch's
+// Both functions may be called from any thread, and all their operators run on it; a tape belongs to one thread at a time. LibTorch's
 // exceptions end here.
 #ifndef MILLRACE_MODELS_STAGE_RUN_H_
 #define MILLRACE_MODELS_STAGE_RUN_H_

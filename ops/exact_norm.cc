@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+
+#include "ops/exact_norm_value.h"
 
 namespace millrace {
 namespace {
 
-constexpr int kBins = 4;
+constexpr int kBins = kNormBins;
 constexpr int kQuantum[kBins] = {37, -6, -49, -92};  // exponents of the grids
 constexpr int kBlock = 1024;  // per-element multiples < 2^43, so block sums are exact
 constexpr int kLanes = 8;
@@ -76,12 +77,6 @@ __attribute__((target_clones("avx2", "default"))) float MaxMagnitude(const float
   return top;
 }
 
-__int128 Load(const std::array<int64_t, NormPartial::kWords>& w, int bin) {
-  return static_cast<__int128>(
-      (static_cast<unsigned __int128>(static_cast<uint64_t>(w[2 * bin + 1])) << 64) |
-      static_cast<uint64_t>(w[2 * bin]));
-}
-
 void Store(std::array<int64_t, NormPartial::kWords>& w, int bin, __int128 v) {
   w[2 * bin] = static_cast<int64_t>(static_cast<uint64_t>(v));
   w[2 * bin + 1] = static_cast<int64_t>(v >> 64);
@@ -89,20 +84,9 @@ void Store(std::array<int64_t, NormPartial::kWords>& w, int bin, __int128 v) {
 
 }  // namespace
 
-void NormPartial::Add(const NormPartial& other) {
-  for (int b = 0; b < kBins; ++b) Store(words, b, Load(words, b) + Load(other.words, b));
-  words[8] += other.words[8];
-  words[9] += other.words[9];
-}
+void NormPartial::Add(const NormPartial& other) { AddNormWords(words.data(), other.words.data()); }
 
-double NormPartial::Norm() const {
-  if (words[9] > 0) return std::numeric_limits<double>::quiet_NaN();
-  if (words[8] > 0) return std::numeric_limits<double>::infinity();
-  long double sum = 0;
-  for (int b = kBins - 1; b >= 0; --b)
-    sum += std::ldexp(static_cast<long double>(Load(words, b)), kQuantum[b]);
-  return std::sqrt(static_cast<double>(sum));
-}
+double NormPartial::Norm() const { return NormOfWords(words.data()); }
 
 NormPartial PartialNorm(const float* x, int64_t n) {
   NormPartial total;

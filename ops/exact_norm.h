@@ -12,6 +12,8 @@
 //   a.Add(b);
 //   double norm = a.Norm();         // == the norm of x and y in any other cut; inf or nan if any element is
 //
+// Devices compute the same words and the same norm: ops/exact_norm_value.h, ops/cuda/norm.h.
+//
 // Elements must be below 2^40 in magnitude, larger ones count as infinite.
 #ifndef MILLRACE_OPS_EXACT_NORM_H_
 #define MILLRACE_OPS_EXACT_NORM_H_

@@ -67,5 +67,40 @@ TEST(ExactNorm, InfinityAndNanAreNotLost) {
   EXPECT_EQ(PartialNorm(x.data(), 0).Norm(), 0.0);
 }
 
+// Words as they would be, without elements: sums that lie between two doubles, and lower grids below zero.
+TEST(ExactNorm, TheSumIsRoundedToDoubleOnce) {
+  const auto norm = [](int64_t bin0, int64_t bin1, int64_t bin2, int64_t bin3) {
+    NormPartial p;
+    const int64_t bins[] = {bin0, bin1, bin2, bin3};
+    for (int b = 0; b < 4; ++b) p.words[2 * b] = bins[b], p.words[2 * b + 1] = bins[b] < 0 ? -1 : 0;
+    return p.Norm();
+  };
+  const int64_t even = int64_t{1} << 53;
+  const auto root = [](double sum, int quantum) { return std::sqrt(std::ldexp(sum, quantum)); };
+  EXPECT_EQ(norm(0, 0, 0, 1), std::ldexp(1.0, -46));
+  EXPECT_EQ(norm(3, 0, 0, 0), root(3, 37));
+  EXPECT_EQ(norm(0, 5, 0, 0), root(5, -6));
+  EXPECT_EQ(norm(0, 0, even + 1, 0), root(static_cast<double>(even), -49));  // a tie, to even
+  EXPECT_EQ(norm(0, 0, even + 1, 1), root(static_cast<double>(even + 2), -49));
+  EXPECT_EQ(norm(0, 0, even + 1, -1), root(static_cast<double>(even), -49));
+  EXPECT_EQ(norm(0, 0, even + 3, 0), root(static_cast<double>(even + 4), -49));
+  EXPECT_EQ(norm(1, 0, 0, -1), root(1, 37));
+  EXPECT_EQ(norm(1, -1, -1, -1), root(0x1p37 - 0x1p-6 - 0x1p-49, 0));
+  EXPECT_EQ(norm(even - 1, (int64_t{1} << 42) + 1, 0, 0), root(static_cast<double>(even), 37));
+  EXPECT_TRUE(std::isnan(norm(-1, 0, 0, 0)));
+  // Against long double, whose 64 bits round twice now and then.
+  CounterRng rng(9, 4);
+  for (uint64_t i = 0; i < 1000; ++i) {
+    const int64_t bins[4] = {rng.U32(8 * i) % 3 == 0 ? rng.U32(8 * i + 1) : 0,
+                             static_cast<int64_t>(rng.U64(8 * i + 2) >> 12) - (int64_t{1} << 30),
+                             static_cast<int64_t>(rng.U64(8 * i + 3)) >> 8,
+                             static_cast<int64_t>(rng.U64(8 * i + 4)) >> 8};
+    long double sum = 0;
+    for (int b = 3; b >= 0; --b) sum += std::ldexp(static_cast<long double>(bins[b]), 37 - 43 * b);
+    const double expected = std::sqrt(static_cast<double>(sum));
+    EXPECT_NEAR(norm(bins[0], bins[1], bins[2], bins[3]), expected, 2e-16 * expected);
+  }
+}
+
 }  // namespace
 }  // namespace millrace

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "graph/base/status.h"
+#include "ops/clip_factor.h"
 #include "ops/optimizer_loops.h"
 
 // Contraction into fused multiply-add is off for the whole build, so all clones give the same bits.
@@ -146,26 +147,35 @@ Isa BestIsa() {
   return best;
 }
 
-absl::Status AdamUpdate(float* p, const void* g, float* m, float* v, int64_t n,
-                        const AdamScalars& s, const UpdateOptions& options) {
+UpdateConstants ConstantsOf(const AdamScalars& s) {
   const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
   UpdateConstants c = MomentConstants(s, bias1);
   c.decay = static_cast<float>(s.decoupled ? 1 - s.lr * s.weight_decay : s.weight_decay);
   c.step_size = static_cast<float>(s.lr / bias1);
-  return Run(s.decoupled ? Rule::kAdamW : Rule::kAdam, {p, g, m, v, options.copy, n}, c, options);
+  return c;
 }
 
-absl::Status SgdUpdate(float* p, const void* g, float* buffer, int64_t n, const SgdScalars& s,
-                       const UpdateOptions& options) {
+UpdateConstants ConstantsOf(const SgdScalars& s) {
   UpdateConstants c;
   c.scale = s.grad_scale;
   c.decay = static_cast<float>(s.weight_decay);
   c.momentum = static_cast<float>(s.momentum);
   c.step_size = static_cast<float>(s.lr);
+  return c;
+}
+
+absl::Status AdamUpdate(float* p, const void* g, float* m, float* v, int64_t n,
+                        const AdamScalars& s, const UpdateOptions& options) {
+  const Rule rule = s.decoupled ? Rule::kAdamW : Rule::kAdam;
+  return Run(rule, {p, g, m, v, options.copy, n}, ConstantsOf(s), options);
+}
+
+absl::Status SgdUpdate(float* p, const void* g, float* buffer, int64_t n, const SgdScalars& s,
+                       const UpdateOptions& options) {
   const Rule rule = s.momentum == 0 || buffer == nullptr ? Rule::kSgd
                     : s.nesterov                         ? Rule::kSgdNesterov
                                                          : Rule::kSgdMomentum;
-  return Run(rule, {p, g, buffer, nullptr, options.copy, n}, c, options);
+  return Run(rule, {p, g, buffer, nullptr, options.copy, n}, ConstantsOf(s), options);
 }
 
 // Default options cannot fail.
@@ -217,15 +227,10 @@ absl::Status LambApply(float* p, const float* m, const float* v, int64_t n, floa
   return Run(Rule::kLambApply, all, c, options);
 }
 
-float ClipFactor(float norm, double max_norm) {
-  if (!std::isfinite(norm)) return norm - norm;
-  return std::min(1.0f, static_cast<float>(max_norm) / (norm + 1e-6f));
-}
+float ClipFactor(float norm, double max_norm) { return ClipFactorOf(norm, max_norm); }
 
 float UnscaleClipFactor(float scaled_norm, double scale, double max_norm) {
-  const auto back = static_cast<float>(1 / scale);
-  if (!std::isfinite(scaled_norm)) return scaled_norm - scaled_norm;
-  return max_norm > 0 ? back * ClipFactor(scaled_norm * back, max_norm) : back;
+  return UnscaleClipFactorOf(scaled_norm, scale, max_norm);
 }
 
 MILLRACE_CLONES void AddInPlace(float* __restrict total, const float* __restrict addend,

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "graph/base/dtype.h"
 #include "ops/exact_norm.h"
+#include "ops/optimizer_loops.h"
 
 namespace millrace {
 
@@ -58,6 +59,10 @@ struct SgdScalars {
 void SgdUpdate(float* p, const float* g, float* buffer, int64_t n, const SgdScalars& s);
 absl::Status SgdUpdate(float* p, const void* g, float* buffer, int64_t n, const SgdScalars& s,
                        const UpdateOptions& options);
+
+// What an update computes with, in double and rounded once: kernels of other devices start from the same bits.
+UpdateConstants ConstantsOf(const AdamScalars& s);
+UpdateConstants ConstantsOf(const SgdScalars& s);
 
 struct LambScalars {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0.01;

@@ -49,9 +49,10 @@ std::vector<Variant> Variants() {
       const std::string zero = absl::StrCat("parallel.zero.stage=", stage);
       const char* tier = stage % 2 == 0 ? "HOST" : "STORAGE";
       add({"parallel.data=2", zero});
-      std::vector<std::string> moved = {"parallel.data=2", zero, "train.accumulation=2",
+      std::vector<std::string> moved = {"parallel.data=2", zero,
                                         absl::StrCat("memory.offload.optimizer.tier=", tier)};
-      if (stage == 2 && !fp16) moved.push_back("memory.offload.optimizer.delayed=true");
+      const bool delayed = stage == 2 && !fp16;
+      moved.push_back(delayed ? "memory.offload.optimizer.delayed=true" : "train.accumulation=2");
       if (stage == 3) moved.push_back(absl::StrCat("memory.offload.parameters.tier=", tier));
       add(std::move(moved));
     }

@@ -37,6 +37,7 @@ ROWS = [
         "communicators move raw spans and know neither tensors nor graphs"),
     Row("data", ["graph/base"], ["absl", "json", "codec", "uring"],
         "readers fill raw spans and know neither tensors nor graphs"),
+    Row("ops/cuda/emulation", [], ["cuda"], "CUDA's words for all compilers: stands on nothing"),
     Row("models/cuda", ["graph/base", "models", "ops/cuda/emulation", "ops/cuda/elements.cuh"], ["absl", "cuda"],
         "kernels take pointers and a stream, so that they are tested without torch and without a GPU"),
     Row("models", ["graph/base", "graph/ir/model_spec.h"], ["absl", "torch"],
@@ -49,6 +50,8 @@ ROWS = [
 
 # Files that may include one library more than their row.
 EXCEPTIONS = [
+    # A library of its own, which gives LibTorch's CUDA side to the others as a C table.
+    (re.compile(r"models/cuda/torch_(shim\.cc|cuda_test\.cc)$"), re.compile(r"(ATen|c10)/")),
     # A store for addresses at start-up, not a tensor library.
     (re.compile(r"dist/\w*rendezvous\w*\.(h|cc)$"), re.compile(r"torch/csrc/distributed/c10d/")),
 ]

@@ -113,6 +113,7 @@ const std::vector<PlanEdit>& RelevantInPlan() {
       {"machine", [](P p, R) { p.machine = "floor"; }},
       {"world size", [](P p, R) { p.world_size = 4; }},
       {"budget", [](P p, R) { p.budget_bytes[3] = 1; }},
+      {"memory of its own", [](P p, R) { p.separate_memory = true; }},
       {"budget of another tier",
        [](P p, R) {
          p.budget_bytes = {0, 8192, 0, 0};

@@ -56,6 +56,7 @@ TEST(PlanTextTest, MemoryCreditsAndEdgesAreNamed) {
 TEST(PlanTextTest, TheTextReadsBackAsThePlan) {
   Plan plan = Small();
   plan.rank_plans[0].reason[0] = "quotes \" and\nlines, größer";
+  plan.separate_memory = true;
   PlanDef read;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(PlanText(plan), &read));
   PlanDef made = ToProto(plan);

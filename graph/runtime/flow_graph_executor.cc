@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/blocking_counter.h"
 #include "graph/base/status.h"
+#include "graph/plan/stream_edges.h"
 #include "graph/runtime/executor.h"
 #include "graph/runtime/rank_engine.h"
 
@@ -72,11 +73,16 @@ absl::Status FlowGraphExecutor::Build(const Plan& plan, std::vector<RankKernels>
     if (!threads_->Has(k.rank)) {
       return absl::InvalidArgumentError(absl::StrCat("rank ", k.rank, " has no compute thread"));
     }
-    ASSIGN_OR_RETURN(Program program, MakeProgram(plan, k));
-    const int rank = k.rank;
+    const auto device = options_.devices.find(k.rank);
+    std::vector<Edge> streamed;
+    // Of memory that is not the device's own nothing is proven with fewer orders than the plan's.
+    const bool streams = device != options_.devices.end() && plan.separate_memory;
+    if (streams) {
+      ASSIGN_OR_RETURN(streamed, StreamEdges(plan, plan.ForRank(k.rank)));
+    }
+    ASSIGN_OR_RETURN(Program program, MakeProgram(plan, k, streams ? &streamed : nullptr));
     ranks_.push_back(
         std::make_unique<RankEngine>(std::move(program), std::move(k), &step_, options_.recorder));
-    const auto device = options_.devices.find(rank);
     if (device == options_.devices.end()) continue;
     RETURN_IF_ERROR(ranks_.back()->OpenDevice(
         device->second, {.timed = options_.recorder != nullptr, .capture = options_.capture}));

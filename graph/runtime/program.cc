@@ -97,7 +97,8 @@ std::vector<IndexEdge> DropImpliedEdges(int32_t nodes, const std::vector<IndexEd
   return kept;
 }
 
-absl::StatusOr<Program> MakeProgram(const Plan& plan, const RankKernels& kernels) {
+absl::StatusOr<Program> MakeProgram(const Plan& plan, const RankKernels& kernels,
+                                    const std::vector<Edge>* kept) {
   Program program;
   program.plan = &plan;
   program.rank = kernels.rank;
@@ -144,7 +145,7 @@ absl::StatusOr<Program> MakeProgram(const Plan& plan, const RankKernels& kernels
       complain(of_graph.name, " has no kernel");
     }
   }
-  for (const Edge& e : program.rank_plan->edges) {
+  for (const Edge& e : kept != nullptr ? *kept : program.rank_plan->edges) {
     if (program.index_of[e.from] == -1 || program.index_of[e.to] == -1) {
       complain("the edge ", nodes[e.from].name, " -> ", nodes[e.to].name,
                " leads to a node that is in no lane");

@@ -36,7 +36,9 @@ struct Program {
 
 // kInvalidArgument, naming nodes, when a node is in two lanes, an edge leads to a node that is in none, a
 // half lacks its partner or stands in the wrong lane, a kernel is missing, or the edges have a cycle.
-absl::StatusOr<Program> MakeProgram(const Plan& plan, const RankKernels& kernels);
+// `edges`: those to keep instead of the plan's own (graph/plan/stream_edges.h).
+absl::StatusOr<Program> MakeProgram(const Plan& plan, const RankKernels& kernels,
+                                    const std::vector<Edge>* edges = nullptr);
 
 // The same set of reachable pairs with as few edges as can be found cheaply: duplicates go, and edges that
 // a path over lane neighbours implies. Exposed for its test.

@@ -81,6 +81,7 @@ void CheckTypeRules(const Context& context, Report* report);
 bool CheckLayout(const Context& context, Report* report);
 void CheckOrder(const Context& context, Report* report);
 void CheckRaces(const Context& context, Report* report);
+void CheckStreams(const Context& context, Report* report);
 void CheckCollectives(const Context& context, Report* report);
 void CheckDeadlock(const Context& context, Report* report);
 void CheckMemory(const Context& context, Report* report);

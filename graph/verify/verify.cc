@@ -64,6 +64,8 @@ VerifyResult Verify(const Plan& plan) {
   const char* const unordered = readable ? "a rank's edges form a cycle" : unreadable;
   run("order", ordered, unordered, CheckOrder);
   run("race", ordered && placed, ordered ? "buffers have no valid offsets" : unordered, CheckRaces);
+  run("streams", ordered && placed, ordered ? "buffers have no valid offsets" : unordered,
+      CheckStreams);
   run("collectives", readable, unreadable, CheckCollectives);
   run("deadlock", readable, unreadable, CheckDeadlock);
   run("memory", ordered && placed, ordered ? "buffers have no valid offsets" : unordered,
@@ -75,8 +77,8 @@ VerifyResult Verify(const Plan& plan) {
 
 const std::vector<std::string>& CheckNames() {
   static const auto* const names = new std::vector<std::string>{
-      "structure",   "types",    "sides",  "layout",  "order",     "race",
-      "collectives", "deadlock", "memory", "credits", "provenance"};
+      "structure", "types",       "sides",    "layout", "order",   "race",
+      "streams",   "collectives", "deadlock", "memory", "credits", "provenance"};
   return *names;
 }
 

@@ -15,6 +15,7 @@
 //   layout       values within buffers within arenas, aligned, persistent bytes left alone
 //   order        data, control and lane order are carried by edges; the comm lanes repeat the issue order
 //   race         conflicting accesses to the same bytes are ordered, and every reader sees its value
+//   streams      where devices have memory of their own: the same of the orders that their streams keep
 //   collectives  per group, the same sequence of (operation, dtype, count, name) on every member; each takes one
 //                run of bytes and names all parts of it
 //   deadlock     the union over ranks of edges, lane order and group edges has no cycle

@@ -1,7 +1,6 @@
 #include "models/rat/blocks.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -11,8 +10,9 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/native_layer_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -22,7 +22,9 @@
 #include <tuple>
 
 #include "graph/base/random.h"
+#include "models/generic.h"
 #include "models/layers.h"
+#include "models/rat/generic_parts.h"
 
 namespace millrace::rat {
 namespace {
@@ -272,7 +274,9 @@ std::vector<at::Tensor> Project(const at::Tensor& rows, const at::Tensor& weight
 }
 
 void DropInPlace(const at::Tensor& x, const Dropout& dropout, uint64_t place) {
-  if (!dropout.active() || x.is_meta()) return;
+  if (!dropout.active()) return;
+  if (!OnHost(x)) return generic::DropInPlace(x, dropout, place);
+  if (x.is_meta()) return;
   // Sixteen random bits an element: eight elements a block.
   const auto threshold = static_cast<uint32_t>(std::lround(dropout.p * 65536));
   const float kept = static_cast<float>(65536.0 / (65536.0 - threshold));
@@ -317,23 +321,22 @@ std::vector<at::Tensor> SplitTokens(const at::Tensor& tokens, const std::vector<
 
 at::Tensor HideTokens(const at::Tensor& tokens, const at::Tensor& hidden,
                       const at::Tensor& embedding) {
-  return HideFunction::apply(tokens, hidden, embedding);
+  if (OnHost(tokens)) return HideFunction::apply(tokens, hidden, embedding);
+  return at::where(hidden.unsqueeze(-1).ne(0), embedding, tokens);
 }
 
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t heads) {
   const auto split = [heads](const at::Tensor& t) {
     return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}).transpose(1, 2);
   };
-  // The dispatching function would choose another kernel on the meta device than on the CPU.
-  const at::Tensor out = q.is_cpu() || q.is_meta()
-                             ? std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
-                                   split(q), split(k), split(v)))
-                             : at::scaled_dot_product_attention(split(q), split(k), split(v));
+  const at::Tensor out = layers::SoftmaxAttention(split(q), split(k), split(v));
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), v.size(2)});
 }
 
 at::Tensor Mean(const std::vector<at::Tensor>& losses) {
-  return losses.size() == 1 ? losses[0] : MeanFunction::apply(at::TensorList(losses));
+  if (losses.size() == 1) return losses[0];
+  if (OnHost(losses[0])) return MeanFunction::apply(at::TensorList(losses));
+  return at::stack(losses).mean();
 }
 
 void AddLinear(std::vector<ParamSpec>& params, const std::string& name, int64_t out, int64_t in,
@@ -364,6 +367,6 @@ void AddFanIn(std::vector<ParamSpec>& params, const std::string& name, std::vect
   params.push_back({name + ".bias", {out}, DType::kF32, init, /*weight_decay=*/false});
 }
 
-at::Tensor ParamReader::Next() { return layers::Wide(params_.at(next_++)); }
+at::Tensor ParamReader::Next() { return layers::Inside(params_.at(next_++)); }
 
 }  // namespace millrace::rat

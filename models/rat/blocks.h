@@ -6,7 +6,7 @@
 //   Uses weight(p.fc1_weight, /*uses=*/6);             // a parameter six times; sums arrive one by one
 //   y = Mlp(rows, {weight.Next(), ...}, dropout);
 //
-// All f32; tokens are [B, N, D], rows [B * N, D].
+// All f32 on the host, off it in the parameters' type; tokens are [B, N, D], rows [B * N, D].
 #ifndef MILLRACE_MODELS_RAT_BLOCKS_H_
 #define MILLRACE_MODELS_RAT_BLOCKS_H_
 
@@ -86,7 +86,7 @@ void AddNormParams(std::vector<ParamSpec>& params, const std::string& name, int6
 // PyTorch's default for linear layers and convolutions: uniform within 1 / sqrt(fan in).
 void AddFanIn(std::vector<ParamSpec>& params, const std::string& name, std::vector<int64_t> shape);
 
-// Takes parameters in the order in which they were added, those of 16 bits as f32.
+// Takes parameters in the order in which they were added, on the host those of 16 bits as f32.
 class ParamReader {
  public:
   explicit ParamReader(const std::vector<at::Tensor>& params) : params_(params) {}

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "models/generic.h"
 #include "models/rat/grouping_attention.h"
 
 namespace millrace::rat {
@@ -21,6 +22,7 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 constexpr int64_t kBlockScores = 1 << 20;  // 4 MiB: stays in cache between softmax and product
+constexpr int64_t kDeviceBlockScores = 1 << 26;  // enough for all of a GPU
 
 // [B, N, H, d] <-> [B * H, N, d]: a copy.
 at::Tensor ByHead(const at::Tensor& x) {
@@ -48,9 +50,10 @@ struct Block {
   at::Tensor scores, sums, values;
   Block(const at::Tensor& q, const at::Tensor& k) {
     const int64_t nq = q.size(1), nk = k.size(1);
-    count = std::min(q.size(0), std::max<int64_t>(1, kBlockScores / (nq * nk)));
+    const int64_t most = OnHost(q) ? kBlockScores : kDeviceBlockScores;
+    count = std::min(q.size(0), std::max<int64_t>(1, most / (nq * nk)));
     scores = at::empty({count, nq, nk}, q.options());
-    sums = at::empty({count, 1, nk}, q.options());
+    sums = at::empty({count, 1, nk}, q.options().dtype(at::kFloat));
     values = at::empty({count, nk, k.size(2)}, q.options());
   }
   int64_t count;
@@ -60,6 +63,13 @@ struct Block {
 void Scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double eps,
             int64_t begin, int64_t n, at::Tensor scores, at::Tensor sums, at::Tensor values) {
   at::bmm_out(scores, q.narrow(0, begin, n), k.narrow(0, begin, n).transpose(1, 2));
+  if (!OnHost(v)) {
+    scores.copy_(at::_softmax(scores, -1, /*half_to_float=*/false));
+    at::sum_out(sums, scores, {1}, /*keepdim=*/true, at::kFloat);
+    sums.add_(eps);
+    values.copy_(v.narrow(0, begin, n)).div_(sums.transpose(1, 2));
+    return;
+  }
   at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
   at::sum_out(sums, scores, {1}, /*keepdim=*/true);
   if (v.is_meta()) return;
@@ -76,6 +86,12 @@ void Scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, doubl
 
 // With dvalues = A^T dy: dv = dvalues / sums, in place, and the gradient of sums in place of them.
 void ValueGradients(const at::Tensor& values, at::Tensor dvalues, at::Tensor sums) {
+  if (!OnHost(values)) {
+    const at::Tensor dot = dvalues.mul(values).sum({2}, /*keepdim=*/true, at::kFloat);
+    dvalues.div_(sums.transpose(1, 2));
+    sums.copy_(dot.transpose(1, 2).neg().div_(sums));
+    return;
+  }
   if (values.is_meta()) return;
   const int64_t keys = sums.numel(), d = values.size(2);
   const float* v = values.data_ptr<float>();
@@ -135,7 +151,11 @@ struct DenseFunction : Function<DenseFunction> {
       at::bmm_out(dscores, part(dy), values.transpose(1, 2));
       ValueGradients(values, dvn, sums);
       dscores.add_(sums);
-      at::_softmax_backward_data_out(dscores, dscores, scores, -1, at::kFloat);
+      if (OnHost(q)) {
+        at::_softmax_backward_data_out(dscores, dscores, scores, -1, at::kFloat);
+      } else {
+        dscores.copy_(at::_softmax_backward_data(dscores, scores, -1, q.scalar_type()));
+      }
       at::bmm_out(dqn, dscores, part(k));
       at::bmm_out(dkn, dscores.transpose(1, 2), part(q));
     }

@@ -8,7 +8,7 @@
 //   detection_head     tokens of the first scale, objects -> loss [], class_logits [B, Q, C], boxes [B, Q, 4]
 //
 // Parameters are named as in the published package. Within a stage all is f32; with 16-bit storage its inputs and
-// parameters are widened and its outputs rounded.
+// parameters are widened and its outputs rounded. Off the host a stage computes in the storage's type.
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -17,8 +17,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "graph/base/random.h"
+#include "models/generic.h"
 #include "models/layers.h"
 #include "models/losses.h"
+#include "models/rat/generic_parts.h"
 #include "models/rat/rat_config.h"
 
 namespace millrace::rat {
@@ -36,7 +38,7 @@ struct StageReader {
   Tensors Tokens() const {
     Tensors wide;
     for (int64_t i = 0; i < scales; ++i) {
-      wide.push_back(layers::Wide(tensors.at(static_cast<size_t>(i))));
+      wide.push_back(layers::Inside(tensors.at(static_cast<size_t>(i))));
     }
     return wide;
   }
@@ -54,6 +56,7 @@ Tensors Narrow(const Tensors& tensors, at::ScalarType type) {
 // Adds to x [B, N, D] on a grid the sines and cosines of the physical position: half of the channels for each axis.
 at::Tensor AddAbsolutePositions(at::Tensor x, const Grid& grid, const at::Tensor& spacing) {
   const int64_t width = x.size(2), per_axis = width / 2, n = x.size(1);
+  if (!OnHost(x)) return x.add_(generic::AbsolutePositions(x, grid, spacing));
   at::Tensor positions = at::empty({spacing.size(0), n, width}, x.options().requires_grad(false));
   for (int64_t b = 0; b < spacing.size(0) && !x.is_meta(); ++b) {
     for (int64_t t = 0; t < n; ++t) {
@@ -146,8 +149,10 @@ class Builder {
       Tensors out;
       for (size_t i = 0; i < c.images.size(); ++i) {
         const at::Tensor& image = inputs.at(i);
-        const at::Tensor pixels =
-            image.permute({0, 2, 3, 1}).contiguous().view({image.size(0), -1, image.size(1)});
+        const at::Tensor pixels = image.permute({0, 2, 3, 1})
+                                      .contiguous()
+                                      .view({image.size(0), -1, image.size(1)})
+                                      .to(weight.scalar_type());
         at::Tensor x = Convolution(pixels, weights.Next(), biases.Next(), c.images[i], geometry);
         if (c.absolute) {
           x = AddAbsolutePositions(x, c.images[i],
@@ -257,6 +262,8 @@ class Builder {
   void AddDetection() {
     StageDef s;
     s.name = s.class_key = "detection_head";
+    m_.host_only =
+        "its loss matches objects and queries on the CPU, which a step on a device cannot wait for";
     const DetectionConfig& d = c_.detection;
     AddDetectionParams(s.params, "detection_head.", d);
     s.inputs = Tokens(c_.blocks(), 1);

@@ -11,8 +11,10 @@
 #include <optional>
 #include <utility>
 
+#include "models/generic.h"
 #include "models/op_counter.h"
 #include "models/rat/blocks.h"
+#include "models/rat/generic_parts.h"
 #include "models/rat/held.h"
 
 namespace millrace::rat {
@@ -28,8 +30,6 @@ OptionalTensor Optional(const at::Tensor& t) {
   return t.defined() ? OptionalTensor(t) : std::nullopt;
 }
 const float* Data(const at::Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; }
-
-constexpr double kStart[3][4] = {{1, 1, 0, 1}, {0, 1, 1, 1}, {0, 0, 0, 1}};
 
 struct Plan {
   RoseConfig c;
@@ -57,8 +57,8 @@ struct Values {
     transform = plan.c.learnable_spacing || plan.c.start != SpacingStart::kIdentity;
     for (int i = 0; i < 4; ++i) {
       for (int64_t a = 0; a < plan.c.axes; ++a) {
-        scale[i][a] =
-            p.scale[i].defined() ? Data(p.scale[i])[a] : kStart[static_cast<int>(plan.c.start)][i];
+        scale[i][a] = p.scale[i].defined() ? Data(p.scale[i])[a]
+                                           : kSpacingStart[static_cast<int>(plan.c.start)][i];
       }
     }
   }
@@ -348,7 +348,7 @@ void AddRoseParams(std::vector<ParamSpec>& params, const std::string& prefix, co
                       /*weight_decay=*/false});
   }
   for (int i = 0; i < 4 && c.learnable_spacing; ++i) {
-    const double start = kStart[static_cast<int>(c.start)][i];
+    const double start = kSpacingStart[static_cast<int>(c.start)][i];
     params.push_back({prefix + "scale_" + "abcd" [i],
                       { c.axes },
                       DType::kF32,
@@ -368,9 +368,10 @@ at::Tensor Rotate(const at::Tensor& x, const RoseConfig& c,
                   const std::vector<RoseSegment>& segments, const at::Tensor& spacing,
                   const RoseParams& params, const at::Tensor& temp) {
   TORCH_CHECK(x.dim() == 3 && x.size(2) == c.heads * c.head_width, "RoSE: x is ", x.sizes());
-  TORCH_CHECK(x.scalar_type() == at::kFloat && (x.is_cpu() || x.is_meta()), "RoSE: f32 on the CPU");
   TORCH_CHECK(c.head_width % 2 == 0, "RoSE: heads of odd width ", c.head_width);
   if (c.rotated_heads() == 0 && !temp.defined()) return x;
+  if (!OnHost(x)) return generic::Rotate(x, c, segments, spacing, params, temp);
+  TORCH_CHECK(x.scalar_type() == at::kFloat, "RoSE on the CPU: f32");
   auto plan = std::make_shared<Plan>();
   plan->c = c;
   plan->segments = segments;

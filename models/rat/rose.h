@@ -32,6 +32,9 @@ enum class SpacingStart {
   kRope,      // 0, 0, 0, 1: nothing turns until A or C has moved
 };
 
+// By SpacingStart.
+inline constexpr double kSpacingStart[3][4] = {{1, 1, 0, 1}, {0, 1, 1, 1}, {0, 0, 0, 1}};
+
 struct RoseConfig {
   int64_t heads = 1, head_width = 2, axes = 2;
   double ratio = 0.5, theta = 1e4;
@@ -69,7 +72,7 @@ struct RoseSegment {
   std::vector<double> factor;
 };
 
-// x [B, N, heads * head_width], f32; tokens outside all segments keep their place. spacing [B or 1, scales, axes], f32,
+// x [B, N, heads * head_width], f32 (off the host: of any type); tokens outside all segments keep their place. spacing [B or 1, scales, axes], f32,
 // not differentiated; undefined means 1. temp [1] multiplies all of the result; undefined means 1.
 at::Tensor Rotate(const at::Tensor& x, const RoseConfig& c,
                   const std::vector<RoseSegment>& segments, const at::Tensor& spacing,

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
+#include "models/generic.h"
 #include "models/layers.h"
+#include "models/rat/generic_parts.h"
 #include "models/rat/heads.h"
 
 namespace millrace::rat {
@@ -131,7 +133,9 @@ std::vector<at::Tensor> SegmentationHeads(const std::vector<at::Tensor>& tokens,
       x = layers::Linear(x, weight[i].Next(), bias[i].Next());
       if (i < 2) x = at::threshold(x, 0, 0);  // ReLU, which lacks a meta kernel in C++
     }
-    logits.push_back(UpsampleFunction::apply(x.view({batch, n, -1}), grids[s], sizes[s]));
+    x = x.view({batch, n, -1});
+    logits.push_back(OnHost(x) ? UpsampleFunction::apply(x, grids[s], sizes[s])
+                               : generic::Upsample(x, grids[s], sizes[s]));
   }
   return logits;
 }
