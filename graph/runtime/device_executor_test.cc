@@ -198,7 +198,10 @@ TEST(DeviceExecutorTest, AStuckCollectiveOfADeviceIsReportedWithWhoHasNotComeAnd
   actual.harness.SetFault(1, plan.graph.FindNode("gather.start"), Fault::kNeverJoins);
   const absl::Status status = (*executor)->RunStep({0});
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("gather.done"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("rank 0: waits for gather.done (all_reduce, group data)"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Last finished node: first."));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("In flight: gather.start"));
   EXPECT_GT(actual.harness.aborts, 0);
   EXPECT_THAT(std::string((*executor)->RunStep({1}).message()), HasSubstr("may still run"));
 }

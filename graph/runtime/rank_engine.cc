@@ -268,9 +268,18 @@ void RankEngine::RunGate(int32_t i) noexcept {
   issuer_->AwaitGate(i, Done{&gate, epoch});
 }
 
+// A stream is at work on the first of its nodes that has not ended, unless that waits for another stream.
 NodePhase RankEngine::DevicePhase(int32_t i) const {
   if (!issuer_->issued(i)) return NodePhase::kNotBegun;
-  return issuer_->ended(i) ? NodePhase::kEnded : NodePhase::kInFlight;
+  if (issuer_->ended(i)) return NodePhase::kEnded;
+  const StreamProgram& streams = issuer_->program();
+  const StreamNode& node = streams.nodes[i];
+  const std::vector<int32_t>& ops = streams.ops[node.stream];
+  if (node.seq > 0 && !issuer_->ended(ops[node.seq - 1])) return NodePhase::kQueued;
+  for (const StreamPoint& p : streams.nodes[ops[node.seq]].waits) {
+    if (!issuer_->ended(streams.ops[p.stream][p.seq])) return NodePhase::kQueued;
+  }
+  return NodePhase::kInFlight;
 }
 
 void RankEngine::GiveUp(uint64_t epoch) {
@@ -303,6 +312,15 @@ RankProgress RankEngine::Snapshot() const {
       phase = NodePhase::kInFlight;
     }
     p.phase.push_back(phase);
+  }
+  if (issuer_ != nullptr) {
+    for (int32_t i : issuer_->program().issue_order) {
+      const int32_t partner = program_.nodes[i].partner;
+      const int32_t whole = partner >= 0 ? partner : i;
+      if (p.phase[whole] == NodePhase::kInFlight) p.on_device.push_back(whole);
+      if (p.phase[whole] == NodePhase::kEnded) p.last_ended = whole;
+    }
+    return p;
   }
   const int32_t last = last_ended_.load(std::memory_order_relaxed);
   if (last >= 0 && p.phase[last] == NodePhase::kEnded) p.last_ended = last;

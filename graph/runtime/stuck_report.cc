@@ -41,6 +41,7 @@ std::vector<int32_t> Unfinished(const RankProgress& p) {
   for (int32_t i = 0; i < p.program->issue_count; ++i) {
     if (p.phase[i] == NodePhase::kRunning) return {i};
   }
+  if (!p.on_device.empty()) return p.on_device;
   for (int32_t i = 0; i < p.program->issue_count; ++i) {
     if (p.phase[i] != NodePhase::kNotBegun) continue;
     for (int32_t q : p.program->nodes[i].predecessors) {
@@ -99,7 +100,10 @@ std::vector<int> MissingMembers(const std::vector<RankProgress>& progress, const
     const RankProgress* theirs = Find(progress, rank);
     if (theirs == nullptr) continue;
     const int32_t there = theirs->program->index_of[joining];
-    if (there < 0 || theirs->phase[there] == NodePhase::kNotBegun) missing.push_back(rank);
+    if (there < 0 || theirs->phase[there] == NodePhase::kNotBegun ||
+        theirs->phase[there] == NodePhase::kQueued) {
+      missing.push_back(rank);
+    }
   }
   return missing;
 }

@@ -18,7 +18,8 @@ namespace millrace {
 enum class NodePhase : uint8_t {
   kNotBegun,
   kRunning,   // the compute thread is in it, or waits for its completion
-  kInFlight,  // of a done half: its start has been issued, completion has not come
+  kInFlight,  // of a done half: its start has been issued, completion has not come; of a device's node: it is at work on it
+  kQueued,    // issued to a device's stream, behind something else
   kEnded,
 };
 
@@ -26,6 +27,8 @@ struct RankProgress {
   const Program* program = nullptr;
   std::vector<NodePhase> phase;  // by index into program->nodes
   int32_t last_ended = -1;       // index, -1 when none has ended in this step
+  std::vector<int32_t>
+      on_device;  // what a device is at work on, a node or a done half for each busy stream
 };
 
 // `progress` has the ranks of this process; members of groups that are not among them are said to be
