@@ -1,7 +1,7 @@
 // Where the ranks of a machine compute: what opens their devices and joins them. The CPU needs none of this (null); others
 // register themselves under the kind that a machine's text names.
 //
-//   ASSIGN_OR_RETURN(std::shared_ptr<BackEnd> back_end, OpenBackEnd(DeviceSpec::CUDA, "CUDA", ranks));
+//   ASSIGN_OR_RETURN(std::shared_ptr<BackEnd> back_end, OpenBackEnd("CUDA", {.ranks = 2}));
 //   ASSIGN_OR_RETURN(std::shared_ptr<Device> device, back_end->OpenDevice(rank));
 #ifndef MILLRACE_OPS_BACK_END_H_
 #define MILLRACE_OPS_BACK_END_H_
@@ -32,13 +32,20 @@ class BackEnd {
       const std::string& name, int size) = 0;
 };
 
-// Checks that `ranks` devices are there. kFailedPrecondition when they are not.
-using BackEndOpener = std::function<absl::StatusOr<std::shared_ptr<BackEnd>>(int ranks)>;
+struct BackEndOptions {
+  int ranks = 1;
+  bool nvtx = false;  // names for profilers: Runtime.nvtx
+};
+
+// Checks that there is a device for each rank. kFailedPrecondition when there is not.
+using BackEndOpener =
+    std::function<absl::StatusOr<std::shared_ptr<BackEnd>>(const BackEndOptions& options)>;
 
 // `kind`: as in machine.textproto ("CUDA").
 bool RegisterBackEnd(const std::string& kind, BackEndOpener opener);
 // Null for "CPU". kFailedPrecondition when this binary was built without the kind.
-absl::StatusOr<std::shared_ptr<BackEnd>> OpenBackEnd(const std::string& kind, int ranks);
+absl::StatusOr<std::shared_ptr<BackEnd>> OpenBackEnd(const std::string& kind,
+                                                     const BackEndOptions& options);
 
 }  // namespace millrace
 

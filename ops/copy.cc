@@ -23,6 +23,7 @@ class MemoryCopy final : public Kernel {
     int64_t bytes;
   };
   explicit MemoryCopy(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     for (const Piece& p : pieces_) std::memcpy(p.to, p.from, p.bytes);
     return absl::OkStatus();

@@ -50,6 +50,7 @@ class Relu final : public Kernel {
  public:
   explicit Relu(const KernelArgs& a)
       : x_(a.In<float>(0)), y_(a.Out<float>(0)), n_(a.input(0).numel()) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     for (int64_t i = 0; i < n_; ++i) y_[i] = x_[i] > 0 ? x_[i] : 0.0f;
     return absl::OkStatus();
@@ -65,6 +66,7 @@ class ReluGrad final : public Kernel {
  public:
   explicit ReluGrad(const KernelArgs& a)
       : dy_(a.In<float>(0)), y_(a.In<float>(1)), dx_(a.Out<float>(0)), n_(a.input(0).numel()) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     for (int64_t i = 0; i < n_; ++i) dx_[i] = y_[i] > 0 ? dy_[i] : 0.0f;
     return absl::OkStatus();
@@ -83,6 +85,7 @@ class Scale final : public Kernel {
         y_(a.Out<float>(0)),
         n_(a.input(0).numel()),
         factor_(static_cast<float>(FloatAttr(a.node(), "factor", 1))) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     for (int64_t i = 0; i < n_; ++i) y_[i] = factor_ * x_[i];
     return absl::OkStatus();
@@ -103,6 +106,7 @@ class Cast final : public Kernel {
         n_(a.input(0).numel()),
         from_(a.input(0).dtype),
         to_(a.output(0).dtype) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     float block[kBlock];
     for (int64_t i = 0; i < n_; i += kBlock) {

@@ -31,6 +31,7 @@ class GradNorm final : public Kernel {
         runs_(BucketRuns(a, a.input(0))),
         dtype_(a.input(0).dtype),
         out_(a.Out<int64_t>(0)) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     NormPartial partial;
     for (const BucketRun& run : runs_) {
@@ -83,6 +84,7 @@ class NormSum final : public Kernel {
  public:
   explicit NormSum(const KernelArgs& a)
       : inputs_(Partials(a, a.inputs())), out_(a.Out<int64_t>(0)) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     const NormPartial total = Sum(inputs_);
     std::memcpy(out_, total.words.data(), sizeof(total.words));
@@ -101,6 +103,7 @@ class ClipCoefficient final : public Kernel {
         max_norm_(FloatAttr(a.node(), "max_norm", 1.0)),
         scale_(a.inputs() > 1 ? a.In<LossScaleState>(1) : nullptr),
         out_(a.Out<float>(0)) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     const float norm = static_cast<float>(Sum(inputs_).Norm());
     if (scale_ == nullptr) {
@@ -127,6 +130,7 @@ class NextLossScale final : public Kernel {
       : options_(LossScaleOptionsOf(a.node())),
         coefficient_(a.In<float>(0)),
         state_(a.In<LossScaleState>(1)) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     UpdateLossScale(options_, coefficient_[2] != 0,
                     state_);  // who gives up is the runner: it knows why

@@ -9,6 +9,7 @@ namespace {
 
 class Join final : public Kernel {
  public:
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override { return absl::OkStatus(); }
   absl::Status Issue(const StepContext&, const DeviceStream&) override { return absl::OkStatus(); }
   bool capturable() const override { return true; }

@@ -127,6 +127,7 @@ class Linear final : public Kernel {
         y_(AsTensor(a.Out<void>(0), a.output(0))) {
     if (a.inputs() > 2) b_ = AsTensor(a.In<void>(2), a.input(2));
   }
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     return CatchTorch(
         [&] { b_.defined() ? at::addmm_out(y_, b_, x_, w_) : at::mm_out(y_, x_, w_); });
@@ -147,6 +148,7 @@ class LinearGrad final : public Kernel {
     if (a.outputs() > 2)
       dx_ = AsTensor(a.Out<void>(2), a.output(2).dtype, {x_.size(0), x_.size(1)});
   }
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     return CatchTorch([&] {
       at::mm_out(dw_, dy_.t(), x_);

@@ -123,6 +123,7 @@ class Accumulate final : public Kernel {
         addend_(args.In<void>(1)),
         n_(args.input(0).numel()),
         dtype_(args.input(0).dtype) {}
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     if (dtype_ == DType::kF32) {
       AddInPlace(static_cast<float*>(total_), static_cast<const float*>(addend_), n_);

@@ -57,6 +57,7 @@ class SoftmaxCrossEntropy final : public Kernel {
         classes_(a.input(0).shape[1]),
         ranks_(a.plan.graph.group_size("data")) {}
 
+  bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override {
     const double factor = 1.0 / static_cast<double>(rows_ * ranks_);
     double total = 0;

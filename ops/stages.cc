@@ -43,6 +43,8 @@ class StageKernel : public Kernel {
     }
   }
 
+  bool capturable() const override { return true; }
+
  protected:
   const StageSpec& spec() const { return model_.spec(ports_.stage); }
   void Count(const ReplayScope& replay, const AllocationPlan& plan) {

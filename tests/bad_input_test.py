@@ -151,6 +151,15 @@ class BadInputTest(MillraceTest):
         self.assertIn("'one_gpu' has CUDA devices", finding["message"])
         self.assertEqual(finding["file"], "--set machine=one_gpu")
 
+    def test_settings_of_devices_on_a_machine_that_has_none(self):
+        runtime = "runtime { <<cuda_graphs: true <<nvtx: true }"
+        self.refused("vit", [('machine: "cpu_2_cores"', f'machine: "cpu_2_cores"\n{runtime}')],
+                     ["runtime.cuda_graphs changes nothing", "'cpu_2_cores'", '"one_gpu"'],
+                     ["runtime.nvtx changes nothing", "'cpu_2_cores'"])
+        self.call("plan", "digits_vit", *sets(machine="one_gpu", runtime__cuda_graphs="true", runtime__nvtx="true"))
+        self.refused("vit", [('machine: "cpu_2_cores"', 'machine: "one_gpu"\nruntime { executor: REFERENCE <<cuda_graphs: true }')],
+                     ["runtime.cuda_graphs changes nothing", "REFERENCE", "FLOW_GRAPH"])
+
     def test_unknown_pipeline(self):
         finding = self.call("plan", "digits_vti", code=2).json["error"]["findings"][0]
         self.assertIn("digits_vti", finding["message"])

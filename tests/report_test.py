@@ -96,6 +96,9 @@ class ReportTest(MillraceTest):
         self.assertEqual(summary["measured_seconds"], run["step_seconds_median"])
         self.assertAlmostEqual(summary["predicted_seconds"], run["simulated_step_seconds"], delta=1e-9)
         self.assertEqual(summary["weights_sha256"], run["weights_sha256"])
+        self.assertGreater(run["mfu"], 0)
+        self.assertEqual(summary["mfu"], run["mfu"])
+        self.assertNotIn("issue", {**summary, **run}, "there are no devices to issue to")
         [device] = summary["tiers"]
         self.assertEqual((device["peak"], device["measured"]), (run["peak_bytes_predicted"]["device"], run["peak_bytes_measured"]["device"]))
         self.assertEqual(device["peak"], sum(entry["bytes"] for entry in device["at_peak"]))

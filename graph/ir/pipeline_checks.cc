@@ -455,6 +455,9 @@ class Checker {
     Range(r.threads_per_rank() >= 1, "runtime.threads_per_rank", "1 or more threads");
     Range(r.stuck_seconds() > 0, "runtime.stuck_seconds", "more than 0 seconds");
     Range(r.trace_steps() >= 0, "runtime.trace_steps", "0 (none) or more steps");
+    ChangesNothing(r.executor() == Runtime::REFERENCE, {"runtime.cuda_graphs", "runtime.nvtx"},
+                   "with runtime.executor REFERENCE, which knows no devices",
+                   "set runtime.executor to FLOW_GRAPH", {"runtime.executor"});
   }
 
   // The names of stages are the model's: pipelines/runner/compiled.h checks them.

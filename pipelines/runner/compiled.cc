@@ -71,6 +71,25 @@ absl::StatusOr<Machine> FindMachine(const LoadedPipeline& loaded,
   return findings.ToStatus();
 }
 
+// Settings of devices, which a machine of CPUs does not have. (What a pipeline alone tells is checked in
+// graph/ir/pipeline_checks.cc.)
+absl::Status CheckDeviceSettings(const CompiledPipeline& c, Findings& findings) {
+  if (c.machine.device().kind() != DeviceSpec::CPU) return absl::OkStatus();
+  const Runtime& runtime = c.loaded.proto.runtime();
+  Findings unused;
+  for (const auto& [path, set] :
+       {std::pair<const char*, bool>("runtime.cuda_graphs", runtime.has_cuda_graphs()),
+        {"runtime.nvtx", runtime.has_nvtx()}}) {
+    if (!set) continue;
+    unused.Add(c.loaded.At(path, "changes_nothing",
+                           absl::StrCat(path, " changes nothing on machine '", c.machine.name(),
+                                        "', whose devices are CPUs, expected it to be left out"),
+                           absl::StrCat("take ", path, " out, or set machine to \"one_gpu\"")));
+  }
+  findings.Append(unused);
+  return unused.ToStatus();
+}
+
 // The table that `costs` names, beside the pipeline, in the repository or where the user is.
 absl::Status LoadCosts(const std::vector<std::string>& machine_folders, CompiledPipeline& c,
                        Findings& findings) {
@@ -386,6 +405,7 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   if (c.loaded.proto.memory().has_device_budget_bytes()) {
     c.machine.mutable_device()->set_memory_bytes(c.loaded.proto.memory().device_budget_bytes());
   }
+  RETURN_IF_ERROR(CheckDeviceSettings(c, findings));
   RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
   if (options.on_devices) {
     c.back_end = options.back_end;

@@ -25,6 +25,8 @@ struct Outcome {
   std::string weights;
   std::string metrics;
   int64_t unplanned = 0;
+  int64_t captured_runs = 0;
+  double issue_seconds_per_node = 0, issue_seconds_per_step = 0;
 };
 
 // A short training of digits_vit with the settings.
@@ -49,7 +51,9 @@ absl::StatusOr<Outcome> Train(Sets sets, std::shared_ptr<BackEnd> back_end) {
   if (!trainer.ok()) return trainer.status();
   auto result = (*trainer)->Run();
   if (!result.ok()) return result.status();
-  return Outcome{result->weights_sha256, ToText(result->metrics), result->unplanned_allocations};
+  return Outcome{result->weights_sha256,         ToText(result->metrics),
+                 result->unplanned_allocations,  result->captured_runs,
+                 result->issue_seconds_per_node, result->issue_seconds_per_step};
 }
 
 class EmulatedDevicesTest : public testing::TestWithParam<Sets> {};
@@ -73,6 +77,41 @@ TEST_P(EmulatedDevicesTest, WeightsAreThoseOfTheCpu) {
       EXPECT_EQ(device->allocated_bytes(), 0);
     }
   }
+}
+
+// What a CUDA graph holds is issued once and then run again and again: the step may not depend on anything else.
+TEST_P(EmulatedDevicesTest, WeightsAreThoseOfTheCpuWithCapturedRuns) {
+  const auto expected = Train(GetParam(), nullptr);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  Sets sets = GetParam();
+  sets.push_back("runtime.cuda_graphs=true");
+  EmulatedDeviceOptions options;
+  options.seed = 3;
+  options.guard_memory = true;
+  auto back_end = std::make_shared<EmulatedBackEnd>(options);
+  const auto actual = Train(sets, back_end);
+  ASSERT_TRUE(actual.ok()) << actual.status();
+  EXPECT_EQ(actual->weights, expected->weights);
+  EXPECT_EQ(actual->metrics, expected->metrics);
+  EXPECT_GT(actual->captured_runs, 0);
+  for (const auto& device : back_end->devices) {
+    // Captured in the second step and launched there, and in the third.
+    EXPECT_EQ(device->launches(), 2 * actual->captured_runs);
+  }
+}
+
+TEST(IssueCostTest, IsOfTheDevicesOfARunAndNoneOfTheCpu) {
+  const Sets sets = {"parallel.data=2"};
+  auto back_end = std::make_shared<EmulatedBackEnd>(EmulatedDeviceOptions());
+  const auto devices = Train(sets, back_end);
+  ASSERT_TRUE(devices.ok()) << devices.status();
+  EXPECT_GT(devices->issue_seconds_per_node, 0);
+  EXPECT_GT(devices->issue_seconds_per_step, 10 * devices->issue_seconds_per_node);
+  EXPECT_EQ(devices->captured_runs, 0);
+  for (const auto& device : back_end->devices) EXPECT_EQ(device->launches(), 0);
+  const auto cpu = Train(sets, nullptr);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  EXPECT_EQ(cpu->issue_seconds_per_node, 0);
 }
 
 const char kData[] = "parallel.data=2";

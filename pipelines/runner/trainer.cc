@@ -101,6 +101,16 @@ OptimizerSettings SettingsOf(const Optimizer& o) {
   return s;
 }
 
+// Of one rank's step, as MFU counts them: what is computed a second time takes time only.
+double ModelFlops(const Graph& graph) {
+  double flops = 0;
+  for (const Node& node : graph.nodes()) {
+    const bool of_model = IntAttr(node, "stage", -1) >= 0 && node.op != "recompute";
+    if (of_model && node.async != AsyncRole::kDone) flops += static_cast<double>(node.flops);
+  }
+  return flops;
+}
+
 class InProcessTrainer final : public Trainer {
  public:
   InProcessTrainer(const CompiledPipeline& compiled, const RunOptions& options)
@@ -259,6 +269,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   o.spec = c_.has_model ? &c_.spec : nullptr;
   o.optimizer = SettingsOf(p_.optimizer());
   o.back_end = c_.back_end;
+  o.capture = p_.runtime().cuda_graphs();
   ASSIGN_OR_RETURN(o.arenas, AllocateArenas(plans, c_.back_end.get()));
   ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
                                            storage_folder()));
@@ -274,6 +285,7 @@ absl::Status InProcessTrainer::AllocateRanks() {
   if (eval_batches_ != nullptr) {
     o.plan = &*c_.eval_plan;
     o.recorder = nullptr;
+    o.capture = false;  // a few steps now and then: not worth two graphs
     o.batches = eval_batches_.get();
     o.model = &c_.eval_model;
     o.spec = &c_.eval_spec;
@@ -425,9 +437,16 @@ absl::Status InProcessTrainer::Conclude(int64_t step, RunResult* result) {
   if (const IssueCost cost = train_->issue_cost(); cost.nodes > 0) {
     TickScale scale;
     scale.Refresh();
-    result->issue_seconds_per_node =
-        static_cast<double>(scale.Nanoseconds(cost.ticks) - scale.Nanoseconds(0)) * 1e-9 /
-        static_cast<double>(cost.nodes);
+    const double seconds =
+        static_cast<double>(scale.Nanoseconds(cost.ticks) - scale.Nanoseconds(0)) * 1e-9;
+    result->issue_seconds_per_node = seconds / static_cast<double>(cost.nodes);
+    result->issue_seconds_per_step =
+        seconds / static_cast<double>(result->steps * c_.plan.world_size);
+    result->captured_runs = cost.captured_runs / c_.plan.world_size;
+  }
+  if (const double possible = result->step_seconds_median * c_.machine.device().flops_per_second();
+      possible > 0) {
+    result->mfu = ModelFlops(c_.plan.graph) / possible;
   }
   ASSIGN_OR_RETURN(result->weights_sha256, state_->WeightsSha256());
   if (options_.predicted != nullptr && !options_.predicted->steps.empty()) {

@@ -58,7 +58,11 @@ struct RunResult {
       0;  // of that: beside the memory tiers of all ranks (kRssOutsidePlanBytes)
   double seconds_to_first_step = 0;  // from the start of the process to the end of the first step
   double simulated_step_seconds = 0;
-  double issue_seconds_per_node = 0;  // what it takes to put a node into a stream; 0: no devices
+  // Model FLOPs (no recomputation) of the median step, of a rank, over what its device could do in that time.
+  double mfu = 0;
+  // Devices: what it takes to put a node, and all nodes of a rank's step, into streams; 0: no devices.
+  double issue_seconds_per_node = 0, issue_seconds_per_step = 0;
+  int64_t captured_runs = 0;  // of a rank's step; a run is issued as one
   bool interrupted = false;
   double loss_scale = 0;      // at the end; 0: none
   int64_t skipped_steps = 0;  // of `steps`: their gradients overflowed

@@ -121,6 +121,12 @@ Json RunJson(const RunResult& r, bool losses) {
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["rss_outside_plan_bytes"] = r.rss_outside_plan_bytes;
   json["rss_constant_bytes"] = kRssOutsidePlanBytes;
+  json["mfu"] = r.mfu;
+  if (r.issue_seconds_per_node > 0) {
+    json["issue"] = {{"seconds_per_node", r.issue_seconds_per_node},
+                     {"seconds_per_step", r.issue_seconds_per_step},
+                     {"captured_runs", r.captured_runs}};
+  }
   json["seconds_to_first_step"] = r.seconds_to_first_step;
   json["simulated_step_seconds"] = r.simulated_step_seconds;
   json["interrupted"] = r.interrupted;
@@ -219,9 +225,20 @@ std::string RunText(const RunResult& r) {
     absl::StrAppend(
         &out, absl::StrFormat("loss scale %g, %d steps skipped\n", r.loss_scale, r.skipped_steps));
   }
-  absl::StrAppend(&out,
-                  absl::StrFormat("device memory per rank: planned %d bytes, measured %d bytes\n",
-                                  r.peak_bytes_predicted[0], r.peak_bytes_measured[0]));
+  for (int t = 0; t < kTiers; ++t) {
+    if (t > 0 && r.peak_bytes_predicted[t] == 0) continue;
+    absl::StrAppend(&out,
+                    absl::StrFormat("%s memory per rank: planned %d bytes, measured %d bytes\n",
+                                    Name(static_cast<Tier>(t)), r.peak_bytes_predicted[t],
+                                    r.peak_bytes_measured[t]));
+  }
+  absl::StrAppend(&out, absl::StrFormat("MFU %.1f %%", 100 * r.mfu));
+  if (r.issue_seconds_per_node > 0) {
+    absl::StrAppend(&out, ", issue ", Seconds(r.issue_seconds_per_node), " per node, ",
+                    Seconds(r.issue_seconds_per_step), " per step, ", r.captured_runs,
+                    " captured runs");
+  }
+  out += "\n";
   absl::StrAppend(&out,
                   absl::StrFormat("process: %.1f MB resident at most, %.1f MB beside the plan\n",
                                   static_cast<double>(r.peak_rss_bytes) / 1e6,

@@ -71,8 +71,15 @@ int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   if (!quiet) std::cerr << RunText(*result);
   const absl::StatusOr<std::string> metrics = ReadFile(result->metrics_path);
   if (!metrics.ok()) return Fail(line, metrics.status(), Findings(), 3);
-  const MeasuredRun measured = {&result->trace, *metrics, result->step_seconds_median,
-                                result->peak_bytes_measured, result->weights_sha256};
+  const MeasuredRun measured = {&result->trace,
+                                *metrics,
+                                result->step_seconds_median,
+                                result->peak_bytes_measured,
+                                result->weights_sha256,
+                                result->mfu,
+                                result->issue_seconds_per_node,
+                                result->issue_seconds_per_step,
+                                result->captured_runs};
   const std::string report = options.run_folder + "/report.html";
   const absl::Status reported = WriteReport(
       report, {&c->plan, &*predicted, &c->loaded, &certificate->plan(), &measured, line.typed});

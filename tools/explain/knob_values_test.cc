@@ -23,6 +23,7 @@ TEST(KnobValues, AreNeighboursOfTheTypeWithTheCurrentAmongThem) {
   EXPECT_THAT(Near("train.micro_batch", "3"), ElementsAre("1", "2", "3", "4", "6"));
   EXPECT_THAT(Near("train.micro_batch", "50"), ElementsAre("25", "50", "100"));
   EXPECT_THAT(Near("runtime.overlap", "true"), ElementsAre("false", "true"));
+  EXPECT_THAT(Near("runtime.cuda_graphs", "false"), ElementsAre("false", "true"));
   EXPECT_THAT(Near("optimizer.clip_norm", "0"), ElementsAre("0", "0.5", "1"));
   EXPECT_THAT(Near("optimizer.lr", "0.002"), ElementsAre("0.001", "0.002", "0.004"));
   EXPECT_THAT(Near("parallel.zero.accumulation", "REDUCE_LAST"),

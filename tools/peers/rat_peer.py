@@ -42,32 +42,41 @@ def package():
     return ResolutionAwareTransformer
 
 
-def worker(a):
+def training(size, device="cpu"):
+    """(parameters, loss): the package's model with our head; loss() of one random image and mask."""
     import torch
     from torch import nn
     import torch.nn.functional as F
-    torch.set_num_threads(a.threads)
     torch.manual_seed(0)
     body = package()(feature_dims=256, num_blocks=4, num_heads=16, learnable_rose_scaling=False,
-                     rose_initial_scaling=None)
-    head = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
-    model = nn.ModuleDict({"body": body, "head": head})
-    count = sum(p.numel() for p in model.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    image = torch.randn(1, 3, a.image, a.image)
-    mask = (torch.rand(1, 1, a.image, a.image) > 0.5).float()
+                     rose_initial_scaling=None).to(device)
+    head = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1)).to(device)
+    image = torch.randn(1, 3, size, size, device=device)
+    mask = (torch.rand(1, 1, size, size, device=device) > 0.5).float()
 
-    def step():
-        out = model["body"]([image], [(1.0, 1.0)])[0]
+    def loss():
+        out = body([image], [(1.0, 1.0)])[0]
         grid = tuple(out["out_grid_shape"])
         logits = head(out["x_out"]).transpose(1, 2).reshape(1, 1, *grid)
-        logits = F.interpolate(logits, size=(a.image, a.image), mode="bilinear", align_corners=False)
+        logits = F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
         p = logits.sigmoid()
         dice = 1 - (2 * (p * mask).sum() + 1e-6) / (p.sum() + mask.sum() + 1e-6)
-        loss = 0.5 * F.binary_cross_entropy_with_logits(logits, mask) + 0.5 * dice
+        return 0.5 * F.binary_cross_entropy_with_logits(logits, mask) + 0.5 * dice
+
+    return [*body.parameters(), *head.parameters()], loss
+
+
+def worker(a):
+    import torch
+    torch.set_num_threads(a.threads)
+    parameters, loss = training(a.image)
+    count = sum(p.numel() for p in parameters)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+
+    def step():
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
 
     times = []

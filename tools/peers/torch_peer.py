@@ -10,6 +10,7 @@ MODELS = {  # image, patch, hidden, layers, heads, classes: as models/vit.cc
     "vit_tiny": (32, 4, 192, 12, 3, 100),
     "vit_small": (64, 8, 384, 12, 6, 100),
     "vit_base": (224, 16, 768, 12, 12, 100),
+    "vit_huge": (224, 14, 1280, 32, 16, 101),
 }
 
 
@@ -109,4 +110,5 @@ def main():
                       "seconds_to_first_step": max(r["first"] for r in results)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,10 @@ struct MeasuredRun {
   double step_seconds = 0;       // median over all steps
   std::array<int64_t, kTiers> peak_bytes{};  // 0: not measured
   std::string weights_sha256;
+  double mfu = 0;
+  // Devices: what it takes to put nodes into streams; 0: no devices.
+  double issue_seconds_per_node = 0, issue_seconds_per_step = 0;
+  int64_t captured_runs = 0;
 };
 
 struct ReportInput {

@@ -105,6 +105,12 @@ Json SummaryJson(const ReportInput& in) {
   if (in.measured != nullptr) {
     json["measured_seconds"] = in.measured->step_seconds;
     json["weights_sha256"] = in.measured->weights_sha256;
+    json["mfu"] = in.measured->mfu;
+    if (in.measured->issue_seconds_per_node > 0) {
+      json["issue"] = {{"seconds_per_node", in.measured->issue_seconds_per_node},
+                       {"seconds_per_step", in.measured->issue_seconds_per_step},
+                       {"captured_runs", in.measured->captured_runs}};
+    }
   }
   return json;
 }

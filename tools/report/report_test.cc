@@ -57,6 +57,22 @@ Trace Measured(const Plan& plan, const SimResult& predicted, int steps) {
   return trace;
 }
 
+TEST(Report, ShowsWhatIssuingCostsWhereTheRunHadDevices) {
+  const Plan plan = SmallPlan();
+  const SimResult predicted = Simulated(plan);
+  MeasuredRun measured;
+  ReportInput input;
+  input.plan = &plan;
+  input.predicted = &predicted;
+  input.measured = &measured;
+  EXPECT_FALSE(ReportData(input, {})["summary"].contains("issue"));
+  measured.issue_seconds_per_node = 4e-6;
+  measured.issue_seconds_per_step = 1e-3;
+  measured.captured_runs = 7;
+  EXPECT_EQ(ReportData(input, {})["summary"]["issue"],
+            Json({{"seconds_per_node", 4e-6}, {"seconds_per_step", 1e-3}, {"captured_runs", 7}}));
+}
+
 TEST(MemoryCurve, TheHighestSumIsThePlannersLiveBytesOfEveryTierAndPlan) {
   int curves = 0;
   for (const NamedPlan& named : ValidPlans(Planner::kReal)) {

@@ -24,6 +24,13 @@ function header() {
       ns(s.measured_seconds),
       `median of all steps, × ${digits(s.measured_seconds / s.predicted_seconds)} of the prediction`,
     );
+  if (s.mfu > 0) fact("Model FLOPs utilisation", percent(s.mfu, 1), "of the peak rate that the machine file states");
+  if (s.issue)
+    fact(
+      "Issue",
+      `${ns(s.issue.seconds_per_node)} a node`,
+      `${ns(s.issue.seconds_per_step)} of the host's time a step, ${number(s.issue.captured_runs)} captured runs`,
+    );
   const comm = s.exposed_comm_seconds + s.hidden_comm_seconds;
   fact(
     "Communication",
