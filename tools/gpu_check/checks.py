@@ -73,16 +73,24 @@ def environment(c):
 
 
 def packed_test(name):
+    """A GoogleTest program; all of its tests must have run and passed."""
     def item(c):
         out = c.sh([c.program(name)])
         passed = re.search(r"\[  PASSED  \] (\d+) test", out)
-        skipped = re.search(r"\[  SKIPPED \] (\d+) test", out)
-        if skipped:
-            raise Skipped(f"{skipped.group(1)} tests found no device")
-        if not passed and "_test" in name:
-            raise Failed("no test ran")
-        return {"tests": int(passed.group(1))} if passed else {}
+        if "SKIPPED" in out or not passed or passed.group(1) == "0":
+            if c.cpu:
+                raise Skipped("its tests need a GPU")
+            raise Failed("not all of its tests ran")
+        return {"tests": int(passed.group(1))}
     return item
+
+
+def smoke(c):
+    """The smallest program of the build: a kernel and its answer."""
+    if c.cpu or "tools/bazel/cuda_smoke" not in c.pack["programs"]:
+        raise Skipped("it needs a GPU")
+    c.sh([c.program("tools/bazel/cuda_smoke")])
+    return {}
 
 
 def quickstart(c):
@@ -170,8 +178,8 @@ def graphs_of(gpu):
 def kernels(c):
     """GB/s of the kernels beside a copy's, line by line as the benchmark prints it."""
     name = "ops/cuda/kernels_benchmark"
-    if name not in c.pack["programs"]:
-        raise Skipped("the pack has no benchmark of CUDA kernels")
+    if c.cpu or name not in c.pack["programs"]:
+        raise Skipped("they need a GPU")
     lines = [json.loads(line) for line in c.sh([c.program(name)]).splitlines() if line.startswith("{")]
     if not lines:
         raise Failed("the benchmark printed nothing")
@@ -188,7 +196,7 @@ def peers(model):
                    "--out", out, "--library_path", c.environment["LD_LIBRARY_PATH"]]
         if c.cpu:
             command += ["--rounds", "1", "--steps", "2", "--small", "--systems", "ours", "eager"]
-        if model == "adamw" and "ops/cuda/kernels_benchmark" in c.pack["programs"]:
+        if model == "adamw" and not c.cpu and "ops/cuda/kernels_benchmark" in c.pack["programs"]:
             command += ["--kernels_benchmark", c.program("ops/cuda/kernels_benchmark")]
         c.sh(command, {**c.environment, "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
         with open(out, encoding="utf-8") as file:
@@ -201,8 +209,9 @@ def peers(model):
 
 def items(pack):
     """(name, seconds at most, function), in the order in which they are run."""
-    tests = [p for p in pack["programs"] if p.endswith("_test") or p.endswith("cuda_smoke")]
+    tests = [p for p in pack["programs"] if p.endswith("_test")]
     return [("environment", 60, environment),
+            ("smoke", 30, smoke),
             *[("test " + os.path.basename(p), 60, packed_test(p)) for p in tests],
             ("zero stages 0-3 same weights", 60, zero_stages),
             ("quickstart", 150, quickstart),

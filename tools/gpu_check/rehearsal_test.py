@@ -18,7 +18,7 @@ import pack  # noqa: E402
 
 ARGUMENTS = None
 # What has no meaning on a CPU, or needs the packages of PyTorch, which a test must not.
-MAY_BE_SKIPPED = {"cuda graphs same weights", "vit_huge bf16 cuda graphs", "kernels", "peer vit_huge", "peer vit_base", "peer adamw",
+MAY_BE_SKIPPED = {"smoke", "cuda graphs same weights", "vit_huge bf16 cuda graphs", "kernels", "peer vit_huge", "peer vit_base", "peer adamw",
                   "peer rat_optimized"}
 
 

@@ -14,7 +14,18 @@ MODELS = {  # image, patch, hidden, layers, heads, classes: as models/vit.cc
 }
 
 
+def hide_unfit_torchvision():
+    """A torchvision made for another torch fails when it is imported, and with it transformers, which can do without."""
+    try:
+        import torchvision
+    except (ImportError, RuntimeError):
+        for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[module]
+        sys.modules["torchvision"] = None  # not to be found
+
+
 def build(name):
+    hide_unfit_torchvision()
     from transformers import ViTConfig, ViTForImageClassification
     image, patch, hidden, layers, heads, classes = MODELS[name]
     config = ViTConfig(image_size=image, patch_size=patch, hidden_size=hidden, num_hidden_layers=layers,
