@@ -2,13 +2,13 @@
 // model. The sparse attention's kernels are those of CUDA, compiled for the CPU.
 #include "models/generic.h"
 
-#include <ATen/ops/cat.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>

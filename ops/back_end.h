@@ -20,6 +20,11 @@ namespace millrace {
 class BackEnd {
  public:
   virtual ~BackEnd() = default;
+  // Whether its streams run operators of their own: then stages are probed on device 0, by the calling thread, between
+  // BeginProbe and EndProbe. False: the CPU's.
+  virtual bool own_operators() const = 0;
+  virtual absl::Status BeginProbe() = 0;
+  virtual absl::Status EndProbe() = 0;
   // Of one rank of this process, once per rank and run.
   virtual absl::StatusOr<std::shared_ptr<Device>> OpenDevice(int rank) = 0;
   // Communicators of ranks 0 to size - 1, in rank order; each on the device of its rank, which has been opened.

@@ -23,6 +23,11 @@ class CollectiveKernel final : public Kernel {
   void Start(const StepContext&, std::function<void(absl::Status)> done) override {
     communicator_->Start(call_, std::move(done));
   }
+  // NCCL's communicators check and note every call (dist/issue_log.h), so it cannot be kept.
+  absl::Status Issue(const StepContext& context, const DeviceStream& stream) override {
+    if (!communicator_->native_streams()) return Kernel::Issue(context, stream);
+    return communicator_->Issue(call_, stream.native());
+  }
 
  private:
   Communicator* const communicator_;
@@ -54,6 +59,12 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& args) {
     return absl::FailedPreconditionError(
         absl::StrCat("no communicator for group '", node.collective.group, "'"));
   }
+  const Device* device = args.rank.device;
+  if (device != nullptr && !device->kernels().empty() && !group->second->native_streams()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the communicator of group '", node.collective.group,
+                     "' cannot work in the streams of ", device->Describe()));
+  }
   Collective call;
   call.kind = KindOf(node.collective.op);
   call.dtype = node.collective.dtype;
@@ -73,6 +84,9 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& args) {
 REGISTER_KERNEL(all_gather, Make);
 REGISTER_KERNEL(reduce_scatter, Make);
 REGISTER_KERNEL(all_reduce, Make);
+REGISTER_DEVICE_KERNEL(cuda, all_gather, Make);
+REGISTER_DEVICE_KERNEL(cuda, reduce_scatter, Make);
+REGISTER_DEVICE_KERNEL(cuda, all_reduce, Make);
 
 }  // namespace
 }  // namespace millrace

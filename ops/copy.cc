@@ -2,8 +2,8 @@
 //
 //   node { name: "copy_to_host/grad/bucket_0" op: "copy" input: "grad/bucket_0" output: "host_grad/bucket_0" }
 //
-// On this back end device and host are both memory of the process, and a copy between them is memcpy, on the lane that
-// stands for the copy engine. A value on storage is a range of the rank's file.
+// On the CPU back end device and host are both memory of the process, and a copy between them is memcpy, on the lane that
+// stands for the copy engine. On a device its copy engines do it, in the lane's stream. A value on storage is a range of the rank's file.
 #include <cstring>
 #include <vector>
 
@@ -28,6 +28,13 @@ class MemoryCopy final : public Kernel {
     for (const Piece& p : pieces_) std::memcpy(p.to, p.from, p.bytes);
     return absl::OkStatus();
   }
+  absl::Status Issue(const StepContext&, const DeviceStream& stream) override {
+    for (const Piece& p : pieces_) {
+      RETURN_IF_ERROR(stream.device->Copy(stream.stream, p.to, p.from, p.bytes));
+    }
+    return absl::OkStatus();
+  }
+  bool capturable() const override { return true; }
 
  private:
   const std::vector<Piece> pieces_;
@@ -85,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs& a) {
 }
 
 REGISTER_KERNEL(copy, Make);
+REGISTER_DEVICE_KERNEL(cuda, copy, Make);
 
 }  // namespace
 }  // namespace millrace

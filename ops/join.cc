@@ -11,11 +11,14 @@ class Join final : public Kernel {
  public:
   bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override { return absl::OkStatus(); }
+  absl::Status Issue(const StepContext&, const DeviceStream&) override { return absl::OkStatus(); }
+  bool capturable() const override { return true; }
 };
 
-REGISTER_KERNEL(join, [](const KernelArgs&) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  return std::make_unique<Join>();
-});
+absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs&) { return std::make_unique<Join>(); }
+
+REGISTER_KERNEL(join, Make);
+REGISTER_DEVICE_KERNEL(cuda, join, Make);
 
 }  // namespace
 }  // namespace millrace

@@ -10,14 +10,15 @@ const Tensors& ModelRuntime::Bind(int s, const std::vector<void*>& addresses) {
   Tensors& tensors = params_[s];
   if (tensors.empty()) {
     for (size_t i = 0; i < addresses.size(); ++i) {
-      tensors.push_back(AsTensor(addresses[i], spec(s).params[i].dtype, spec(s).params[i].shape));
+      tensors.push_back(
+          AsTensor(addresses[i], spec(s).params[i].dtype, spec(s).params[i].shape, device_));
     }
     return tensors;
   }
   for (size_t i = 0; i < addresses.size(); ++i) {
     c10::StorageImpl* storage = tensors[i].storage().unsafeGetStorageImpl();
     if (storage->data() != addresses[i]) {
-      storage->set_data_ptr_noswap(at::DataPtr(addresses[i], at::Device(at::kCPU)));
+      storage->set_data_ptr_noswap(at::DataPtr(addresses[i], device_));
     }
   }
   return tensors;

@@ -9,7 +9,10 @@
 #ifndef MILLRACE_OPS_MODEL_RUNTIME_H_
 #define MILLRACE_OPS_MODEL_RUNTIME_H_
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -37,6 +40,8 @@ class ModelRuntime {
   const StageSpec& spec(int s) const { return spec_.stages[s]; }
   bool is_last(int s) const { return s + 1 == static_cast<int>(spec_.stages.size()); }
 
+  // Where parameters are; before the first Bind.
+  void set_device(at::Device device) { device_ = device; }
   // The stage's parameters, now lying at `addresses` (one per parameter, in the stage's order).
   const Tensors& Bind(int s, const std::vector<void*>& addresses);
 
@@ -52,7 +57,16 @@ class ModelRuntime {
   void NoteOverflow(Overflow overflow) {
     if (overflow_.parameter.empty()) overflow_ = std::move(overflow);
   }
-  const Overflow& overflow() const { return overflow_; }
+  // On a device nobody can note it: its backward kernels leave flags behind, which are read when somebody asks, in the
+  // order in which the readers came, until one has found something. Between steps.
+  using OverflowReader = std::function<Overflow()>;
+  void AddOverflowReader(OverflowReader reader) { readers_.push_back(std::move(reader)); }
+  const Overflow& overflow() {
+    for (size_t i = 0; i < readers_.size() && overflow_.parameter.empty(); ++i) {
+      overflow_ = readers_[i]();
+    }
+    return overflow_;
+  }
   void ForgetOverflow() { overflow_ = {}; }
 
   // Allocations that did not follow the plan, and the most bytes that they held at one time. Both are 0 when
@@ -71,6 +85,8 @@ class ModelRuntime {
   std::map<std::pair<int, int64_t>, StageTape> tapes_;
   int64_t mismatches_ = 0, unplanned_bytes_ = 0;
   Overflow overflow_;
+  std::vector<OverflowReader> readers_;
+  at::Device device_ = at::kCPU;
 };
 
 }  // namespace millrace

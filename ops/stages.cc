@@ -10,131 +10,21 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "graph/base/loss_scale.h"
 #include "graph/base/status.h"
 #include "models/allocator.h"
 #include "ops/kernel_registry.h"
 #include "ops/model_runtime.h"
+#include "ops/stage_ports.h"
 #include "ops/torch_bridge.h"
 
 namespace millrace {
 namespace {
-
-// Where a stage's tensors lie, worked out once from the node's ports.
-struct StagePorts {
-  int stage = 0;
-  int64_t micro_batch = 0;
-  std::vector<const Value*> inputs;  // outputs of other stages, then tensors of the batch
-  std::vector<void*> input_data;
-  std::vector<void*> params;               // one address per parameter of the stage
-  std::vector<const Value*> grad_outputs;  // backward only
-  std::vector<void*> grad_output_data;
-  std::vector<void*> outputs;      // forward: outputs; backward: gradients of the inputs
-  std::vector<void*> param_grads;  // backward only, one per parameter
-  const LossScaleState* loss_scale = nullptr;  // backward of the last stage, where there is one
-  std::vector<std::pair<char*, int64_t>>
-      gaps;  // backward: bytes of its gradient slices between parameters
-  void* saved = nullptr;
-  void* workspace = nullptr;
-};
-
-BufferKind KindOf(const KernelArgs& a, const Value& v) {
-  return a.plan.graph.buffers()[v.buffer].kind;
-}
-
-// Fills `places` with the addresses of the stage's parameters that lie in `value`'s bucket.
-void PlaceParams(const KernelArgs& a, const Value& value, int stage, std::vector<void*>* places) {
-  char* bucket = static_cast<char*>(a.buffers.buffer(value.buffer));
-  for (const ParamSlot& slot : a.plan.graph.buckets()[value.bucket].slots) {
-    if (slot.stage == stage) (*places)[slot.param] = bucket + slot.offset * SizeOf(value.dtype);
-  }
-}
-
-// The bytes of a gradient slice that no parameter covers. They are summed, normed and updated like all others,
-// and a transient bucket lies in memory that held something else: they must be made zero.
-void FindGaps(const KernelArgs& a, const Value& slice, int stage, StagePorts* p) {
-  char* bucket = static_cast<char*>(a.buffers.buffer(slice.buffer));
-  std::vector<std::pair<int64_t, int64_t>> covered;
-  for (const ParamSlot& slot : a.plan.graph.buckets()[slice.bucket].slots) {
-    if (slot.stage == stage)
-      covered.push_back({slot.offset * SizeOf(slice.dtype), slot.numel * SizeOf(slice.dtype)});
-  }
-  std::sort(covered.begin(), covered.end());
-  int64_t end = slice.offset;
-  for (const auto& [begin, bytes] : covered) {
-    if (begin > end) p->gaps.push_back({bucket + end, begin - end});
-    end = begin + bytes;
-  }
-  if (slice.offset + slice.bytes() > end)
-    p->gaps.push_back({bucket + end, slice.offset + slice.bytes() - end});
-}
-
-absl::StatusOr<StagePorts> ReadPorts(const KernelArgs& a, bool backward) {
-  if (a.rank.model == nullptr) return absl::FailedPreconditionError("the pipeline has no model");
-  StagePorts p;
-  p.stage = static_cast<int>(IntAttr(a.node(), "stage", 0));
-  p.micro_batch = IntAttr(a.node(), "micro_batch", 0);
-  const StageSpec& spec = a.rank.model->spec(p.stage);
-  const size_t boundary = spec.inputs.size() + spec.batch.size();
-  p.params.resize(spec.params.size());
-  for (int i = 0; i < a.inputs(); ++i) {
-    const Value& v = a.input(i);
-    if (v.bucket >= 0) {
-      PlaceParams(a, v, p.stage, &p.params);
-    } else if (KindOf(a, v) == BufferKind::kSaved) {
-      p.saved = a.In<void>(i);
-    } else if (KindOf(a, v) == BufferKind::kOptimizerState) {
-      p.loss_scale = a.In<LossScaleState>(i);
-    } else if (p.inputs.size() < boundary) {
-      p.inputs.push_back(&v);
-      p.input_data.push_back(a.In<void>(i));
-    } else {
-      p.grad_outputs.push_back(&v);
-      p.grad_output_data.push_back(a.In<void>(i));
-    }
-  }
-  if (backward) p.param_grads.resize(spec.params.size());
-  for (int i = 0; i < a.outputs(); ++i) {
-    const Value& v = a.output(i);
-    const BufferKind kind = KindOf(a, v);
-    if (backward && v.bucket >= 0) {
-      PlaceParams(a, v, p.stage, &p.param_grads);
-      FindGaps(a, v, p.stage, &p);
-    } else if (kind == BufferKind::kSaved) {
-      p.saved = a.Out<void>(i);
-    } else if (kind == BufferKind::kWorkspace) {
-      p.workspace = a.Out<void>(i);
-    } else {
-      p.outputs.push_back(a.Out<void>(i));
-    }
-  }
-  for (const std::vector<void*>* places : {&p.params, &p.param_grads}) {
-    for (size_t i = 0; i < places->size(); ++i) {
-      if ((*places)[i] == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "no value holds parameter '", spec.params[i].name, "' of stage '", spec.name, "'"));
-      }
-    }
-  }
-  return p;
-}
-
-// `t`'s bytes at `place`; nothing to do when the allocation was served there.
-void PutAt(const at::Tensor& t, void* place, const TensorSpec& spec) {
-  if (!t.defined()) {
-    std::memset(place, 0, spec.bytes());
-    return;
-  }
-  if (t.data_ptr() == place && t.is_contiguous()) return;
-  AsTensor(place, spec.dtype, spec.shape).copy_(t);
-}
 
 // Of 16-bit floats: the exponent's bits are not all set.
 bool AllFinite(DType dtype, const void* data, int64_t n) {
@@ -144,8 +34,6 @@ bool AllFinite(DType dtype, const void* data, int64_t n) {
   for (int64_t i = 0; i < n; ++i) infinite |= (x[i] & exponent) == exponent;
   return !infinite;
 }
-
-TensorSpec SpecOf(const ParamSpec& p) { return {p.name, p.dtype, p.shape}; }
 
 class StageKernel : public Kernel {
  public:
@@ -195,7 +83,7 @@ class Forward final : public StageKernel {
         StageForward(model_.stage(ports_.stage), inputs_, params, {.train = train_});
     RETURN_IF_ERROR(tape);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
-      PutAt(tape->outputs[i], ports_.outputs[i], spec().outputs[i]);
+      PutAt(tape->outputs[i], ports_.outputs[i], spec().outputs[i], at::kCPU);
     }
     tape->outputs.clear();
     Count(replay, plan);
@@ -259,11 +147,11 @@ class Backward final : public StageKernel {
     absl::StatusOr<StageGradients> gradients = StageBackward(std::move(tape), grad_outputs_, scale);
     RETURN_IF_ERROR(gradients);
     for (size_t i = 0; i < ports_.outputs.size(); ++i) {
-      PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i]);
+      PutAt(gradients->inputs[i], ports_.outputs[i], spec().inputs[i], at::kCPU);
     }
     for (size_t i = 0; i < ports_.param_grads.size(); ++i) {
       const ParamSpec& p = spec().params[i];
-      PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(p));
+      PutAt(gradients->params[i], ports_.param_grads[i], SpecOf(p), at::kCPU);
       if (p.statistic) Scale(p.dtype, p.numel(), statistic_scale_, ports_.param_grads[i]);
     }
     *gradients = StageGradients();
@@ -283,18 +171,18 @@ class Backward final : public StageKernel {
 };
 
 REGISTER_KERNEL(forward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/false));
+  ASSIGN_OR_RETURN(StagePorts ports, ReadStagePorts(a, /*backward=*/false));
   const bool train = IntAttr(a.node(), "evaluate", 0) == 0;
   return std::make_unique<Forward>(a.rank.model, std::move(ports), train);
 });
 // The forward that trains, later: forward itself ran as in evaluation. Stages draw no random numbers of their
 // own, so the second run computes the same bits.
 REGISTER_KERNEL(recompute, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/false));
+  ASSIGN_OR_RETURN(StagePorts ports, ReadStagePorts(a, /*backward=*/false));
   return std::make_unique<Forward>(a.rank.model, std::move(ports), /*train=*/true);
 });
 REGISTER_KERNEL(backward, [](const KernelArgs& a) -> absl::StatusOr<std::unique_ptr<Kernel>> {
-  ASSIGN_OR_RETURN(StagePorts ports, ReadPorts(a, /*backward=*/true));
+  ASSIGN_OR_RETURN(StagePorts ports, ReadStagePorts(a, /*backward=*/true));
   return std::make_unique<Backward>(
       a.rank.model, std::move(ports), FloatAttr(a.node(), "scale", 1.0),
       FloatAttr(a.node(), "statistic_scale", 1.0), a.plan.graph.FindNode("update_loss_scale") >= 0);

@@ -7,8 +7,12 @@
 
 namespace millrace {
 
-at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape) {
-  return at::from_blob(data, shape, at::TensorOptions().dtype(ToScalarType(dtype)));
+at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape, at::Device device) {
+  // Told which device, LibTorch does not ask the driver whose memory it is.
+  return at::for_blob(data, shape)
+      .options(at::TensorOptions().dtype(ToScalarType(dtype)).device(device))
+      .target_device(device)
+      .make_tensor();
 }
 
 absl::Status StatusOf(const std::exception& e) {

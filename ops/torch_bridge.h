@@ -17,10 +17,11 @@
 
 namespace millrace {
 
-// A tensor over `data` that owns nothing; the memory must outlive it.
-at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape);
-inline at::Tensor AsTensor(void* data, const Value& value) {
-  return AsTensor(data, value.dtype, value.shape);
+// A tensor over `data` that owns nothing; the memory, `device`'s, must outlive it.
+at::Tensor AsTensor(void* data, DType dtype, const std::vector<int64_t>& shape,
+                    at::Device device = at::kCPU);
+inline at::Tensor AsTensor(void* data, const Value& value, at::Device device = at::kCPU) {
+  return AsTensor(data, value.dtype, value.shape, device);
 }
 
 // The message of an exception without LibTorch's stack trace.

@@ -86,6 +86,11 @@ class Device {
   // After a failed step: nothing that was issued and has not begun runs any more, as far as the device can; returns
   // without waiting.
   virtual void Abandon(const absl::Status& why) = 0;
+
+  // ---- For profilers: what is issued in between belongs to a node of that name. On the issue thread. By default
+  // nothing.
+  virtual void PushRange(const std::string& name) {}
+  virtual void PopRange() {}
 };
 
 // Where a kernel puts its work.

@@ -225,18 +225,25 @@ TEST(DeviceExecutorTest, EveryNodeHasASpanAndThoseOfAStreamDoNotOverlap) {
   EXPECT_GT((*executor)->issue_cost().nodes, 0);
 }
 
-// A kernel that counts in memory, so that it may be kept.
+// A kernel that counts in memory, so that it may be kept; BeginStep says by how much.
 class Counting final : public Kernel {
  public:
-  explicit Counting(int64_t* number) : number_(number) {}
+  Counting(int64_t* number, bool alone) : number_(number), alone_(alone) {}
+  absl::Status BeginStep(const StepContext& context) override {
+    by_ = context.step + 1;
+    return absl::OkStatus();
+  }
   absl::Status Run(const StepContext&) override {
-    ++*number_;
+    *number_ += by_;
     return absl::OkStatus();
   }
   bool capturable() const override { return true; }
+  bool capture_alone() const override { return alone_; }
 
  private:
   int64_t* const number_;
+  const bool alone_;
+  int64_t by_ = 0;
 };
 
 TEST(DeviceExecutorTest, CapturedRunsDoTheSameAndAreOneLaunchEach) {
@@ -255,7 +262,8 @@ TEST(DeviceExecutorTest, CapturedRunsDoTheSameAndAreOneLaunchEach) {
     std::vector<RankKernels> kernels = actual.harness.Kernels();
     for (NodeId n : plan.rank_plans[0].lanes[0].order) {
       if (plan.graph.nodes()[n].is_collective) continue;
-      kernels[0].by_node[n] = std::make_unique<Counting>(&counts[n]);
+      const bool alone = plan.graph.nodes()[n].name == "after";
+      kernels[0].by_node[n] = std::make_unique<Counting>(&counts[n], alone);
     }
     TraceRecorder recorder;
     actual.executor_options.recorder = &recorder;
@@ -264,9 +272,12 @@ TEST(DeviceExecutorTest, CapturedRunsDoTheSameAndAreOneLaunchEach) {
     for (int64_t step = 0; step < 5; ++step) {
       ASSERT_EQ((*executor)->RunStep({step}), absl::OkStatus());
     }
-    // Ten before the collective reads the last, ten behind; `after` waits for the collective.
-    EXPECT_EQ((*executor)->issue_cost().captured_runs, capture ? 2 : 0);
-    EXPECT_EQ(actual.devices[0]->launches(), capture ? 2 * 4 : 0);
+    // Ten before the collective reads the last, ten behind; `after` waits for the collective, and is kept alone.
+    EXPECT_EQ((*executor)->issue_cost().captured_runs, capture ? 3 : 0);
+    EXPECT_EQ(actual.devices[0]->launches(), capture ? 3 * 4 : 0);
+    for (NodeId n : plan.rank_plans[0].lanes[0].order) {
+      if (!plan.graph.nodes()[n].is_collective) EXPECT_EQ(counts[n], 1 + 2 + 3 + 4 + 5);
+    }
     EXPECT_EQ(recorder.Collect(plan, "run").spans.size(), 5 * plan.graph.nodes().size());
     numbers.push_back(counts);
   }

@@ -7,6 +7,21 @@
 #include "graph/trace/ticks.h"
 
 namespace millrace {
+namespace {
+
+// Kernels may throw.
+class NamedRange {
+ public:
+  NamedRange(Device* device, const std::string& name) : device_(device) {
+    device_->PushRange(name);
+  }
+  ~NamedRange() { device_->PopRange(); }
+
+ private:
+  Device* const device_;
+};
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceIssuer>> DeviceIssuer::Create(
     Device* device, const Program& program, const RankKernels& kernels,
@@ -37,11 +52,13 @@ absl::Status DeviceIssuer::Prepare() {
   watched_ = end_;
   run_at_.assign(streams_.issue_order.size(), -1);
   if (options_.capture) {
-    std::vector<bool> capturable(program_.nodes.size(), false);
+    std::vector<bool> capturable(program_.nodes.size(), false), alone(program_.nodes.size(), false);
     for (int32_t i : streams_.issue_order) {
-      capturable[i] = kernels_.by_node[program_.nodes[i].id]->capturable();
+      const Kernel& kernel = *kernels_.by_node[program_.nodes[i].id];
+      capturable[i] = kernel.capturable();
+      alone[i] = capturable[i] && kernel.capture_alone();
     }
-    for (const auto& [begin, end] : CapturableRuns(streams_, capturable)) {
+    for (const auto& [begin, end] : CapturableRuns(streams_, capturable, alone)) {
       for (int32_t k = begin; k < end; ++k) run_at_[k] = static_cast<int32_t>(runs_.size());
       runs_.push_back({begin, end, -1});
     }
@@ -65,6 +82,9 @@ absl::Status DeviceIssuer::BeginStep(const StepContext& context) {
       }
     }
   }
+  for (int32_t i : streams_.issue_order) {
+    RETURN_IF_ERROR(kernels_.by_node[program_.nodes[i].id]->BeginStep(context));
+  }
   return device_->BeginIssue();
 }
 
@@ -79,8 +99,11 @@ absl::Status DeviceIssuer::Put(int32_t i) {
   const StreamNode& node = streams_.nodes[i];
   const StreamId stream = ids_[node.stream];
   if (options_.timed) RETURN_IF_ERROR(device_->Record(stream, begin_[i]));
-  RETURN_IF_ERROR(
-      kernels_.by_node[program_.nodes[i].id]->Issue(context_, DeviceStream{device_, stream}));
+  {
+    const NodeId id = program_.nodes[i].id;
+    const NamedRange range(device_, program_.plan->graph.nodes()[id].name);
+    RETURN_IF_ERROR(kernels_.by_node[id]->Issue(context_, DeviceStream{device_, stream}));
+  }
   return device_->Record(stream, end_[node.stream][node.seq]);
 }
 

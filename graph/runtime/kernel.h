@@ -60,9 +60,16 @@ class Kernel {
   // The default gives the device the CPU's way (Start when asynchronous, else Run) as one piece of work, which only
   // emulated devices can run.
   virtual absl::Status Issue(const StepContext& context, const DeviceStream& stream);
+  // For nodes in a stream of a device, in every step before the first Issue, also where Issue was kept: the host's
+  // part of what changes from step to step, for example the learning rate, into memory that the device reads in the
+  // step. On the rank's issue thread, while the device is idle.
+  virtual absl::Status BeginStep(const StepContext& context) { return absl::OkStatus(); }
   // Whether one Issue, kept, does the same in every later step: it takes nothing from the context, and nothing else
   // that changes from step to step but what lies in the values it reads.
   virtual bool capturable() const { return false; }
+  // A capturable kernel that is kept even when it has no neighbours: it leaves something on the host to another one (a
+  // forward its tape), so that both have to be kept, or neither.
+  virtual bool capture_alone() const { return false; }
 };
 
 using KernelFactory = std::function<absl::StatusOr<std::unique_ptr<Kernel>>(

@@ -186,11 +186,13 @@ absl::StatusOr<StreamProgram> MakeStreamProgram(const Program& program) {
 }
 
 std::vector<std::pair<int32_t, int32_t>> CapturableRuns(const StreamProgram& program,
-                                                        const std::vector<bool>& capturable) {
+                                                        const std::vector<bool>& capturable,
+                                                        const std::vector<bool>& alone) {
   std::vector<std::pair<int32_t, int32_t>> runs;
   const std::vector<int32_t>& order = program.issue_order;
   const auto end_run = [&](int32_t begin, int32_t end) {
-    if (end - begin > 1) runs.push_back({begin, end});
+    const bool kept_alone = end - begin == 1 && !alone.empty() && alone[order[begin]];
+    if (end - begin > 1 || kept_alone) runs.push_back({begin, end});
   };
   // A host node between two in the issue order is an edge into the second.
   std::vector<bool> after_host(program.nodes.size(), false);

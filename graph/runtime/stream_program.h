@@ -58,10 +58,11 @@ struct StreamProgram {
 absl::StatusOr<StreamProgram> MakeStreamProgram(const Program& program);
 
 // Runs of nodes of one stream that may be captured as one: neighbours in issue_order, only the first of which waits, only
-// the last of which is awaited. `capturable`: per node. Runs of a single node are left out. Each is (first place, one
-// past the last place) in issue_order.
+// the last of which is awaited. `capturable`: per node. Runs of a single node are left out, but for those that are to be
+// captured `alone` (per node; empty: none). Each is (first place, one past the last place) in issue_order.
 std::vector<std::pair<int32_t, int32_t>> CapturableRuns(const StreamProgram& program,
-                                                        const std::vector<bool>& capturable);
+                                                        const std::vector<bool>& capturable,
+                                                        const std::vector<bool>& alone = {});
 
 }  // namespace millrace
 

@@ -120,6 +120,12 @@ TEST(StreamProgramTest, RunsAreCutWhereSomebodyWaits) {
   const std::vector<std::pair<int32_t, int32_t>> expected = {{0, 2}, {3, 5}};
   EXPECT_EQ(CapturableRuns(*streams, std::vector<bool>(program->nodes.size(), true)), expected);
   EXPECT_TRUE(CapturableRuns(*streams, std::vector<bool>(program->nodes.size(), false)).empty());
+  // e has no neighbours, and is kept where it asks for it.
+  std::vector<bool> capturable(program->nodes.size(), true), alone(program->nodes.size(), false);
+  const int32_t last = streams->issue_order.back();
+  alone[last] = true;
+  const std::vector<std::pair<int32_t, int32_t>> with_last = {{0, 2}, {3, 5}, {5, 6}};
+  EXPECT_EQ(CapturableRuns(*streams, capturable, alone), with_last);
 }
 
 }  // namespace

@@ -346,7 +346,6 @@ const char* LaunchType(Problem p, bool backward, void* stream) {
   if (p.width <= 16) return LaunchAll<kType, 4, 1>(p, backward, stream);
   if (p.width <= 32) return LaunchAll<kType, 8, 1>(p, backward, stream);
   if (p.width <= 64) return LaunchAll<kType, 16, 1>(p, backward, stream);
-  if (p.width <= 128) return LaunchAll<kType, 32, 1>(p, backward, stream);
   return LaunchAll<kType, 32, 4>(p, backward, stream);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "graph/base/findings.h"
 #include "graph/ir/machine.pb.h"
 #include "graph/ir/pipeline_text.h"
 #include "ops/back_end.h"
@@ -14,7 +15,8 @@ namespace millrace {
 
 // Null: the CPU. kInvalidArgument at the pipeline's `machine` when it cannot run here, or not on so many ranks.
 absl::StatusOr<std::shared_ptr<BackEnd>> BackEndOf(const LoadedPipeline& loaded,
-                                                   const Machine& machine, int ranks);
+                                                   const Machine& machine, int ranks,
+                                                   Findings& findings);
 
 }  // namespace millrace
 

@@ -18,6 +18,7 @@
 #include "graph/plan/cost_table.h"
 #include "graph/plan/planner.h"
 #include "models/probe.h"
+#include "pipelines/runner/back_end.h"
 
 namespace millrace {
 namespace {
@@ -266,6 +267,25 @@ Attrs AllArgs(const Pipeline& p) {
   return args;
 }
 
+// Of operators as they will run, or would: of a device that is not here, or for models that run on the CPU alone, an
+// estimate.
+absl::StatusOr<ModelSpec> ProbeFor(const CompiledPipeline& c, const ModelDef& model) {
+  ProbeOptions options;
+  options.threads = c.loaded.proto.runtime().threads_per_rank();
+  if (!SeparateMemoryOf(c.machine)) return Probe(model, options);
+  if (c.back_end == nullptr) {
+    if (model.host_only.empty()) options.target = c10::Device(c10::kCUDA);
+    return Probe(model, options);
+  }
+  if (!c.back_end->own_operators()) return Probe(model, options);
+  options.target = c10::Device(c10::kCUDA, 0);
+  options.run = true;
+  RETURN_IF_ERROR(c.back_end->BeginProbe());
+  absl::StatusOr<ModelSpec> spec = Probe(model, options);
+  RETURN_IF_ERROR(c.back_end->EndProbe());
+  return spec;
+}
+
 absl::Status CompileTraining(CompiledPipeline& c, const PlanOptions& plan_options,
                              LowerOptions& options, Findings& findings) {
   const Pipeline& p = c.loaded.proto;
@@ -274,7 +294,9 @@ absl::Status CompileTraining(CompiledPipeline& c, const PlanOptions& plan_option
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.model = *std::move(model);
   SetDType(ModelDType(p), &c.model);
-  ASSIGN_OR_RETURN(c.spec, Probe(c.model, {.threads = p.runtime().threads_per_rank()}));
+  absl::StatusOr<ModelSpec> spec = ProbeFor(c, c.model);
+  if (!spec.ok()) return Complain(c.loaded, "model", "probe", spec.status(), findings);
+  c.spec = *std::move(spec);
   c.image_needs = NeedsOf(c.spec);
 
   RETURN_IF_ERROR(SettleRecompute(c, plan_options, options, findings));
@@ -306,7 +328,9 @@ absl::Status CompileEvaluation(CompiledPipeline& c, const PlanOptions& plan_opti
   if (!model.ok()) return ComplainOfModel(c.loaded, model.status(), findings);
   c.eval_model = *std::move(model);
   SetDType(ModelDType(p), &c.eval_model);
-  ASSIGN_OR_RETURN(c.eval_spec, Probe(c.eval_model, {.threads = p.runtime().threads_per_rank()}));
+  absl::StatusOr<ModelSpec> spec = ProbeFor(c, c.eval_model);
+  if (!spec.ok()) return Complain(c.loaded, "model", "probe", spec.status(), findings);
+  c.eval_spec = *std::move(spec);
   options.kind = StepKind::kEvaluate;
   ASSIGN_OR_RETURN(Graph evaluate, Lower(c.eval_spec, options));
   absl::StatusOr<Plan> eval_plan = MakePlan(std::move(evaluate), c.machine, plan_options);
@@ -383,10 +407,23 @@ absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
   }
   RETURN_IF_ERROR(CheckDeviceSettings(c, findings));
   RETURN_IF_ERROR(LoadCosts(machine_folders, c, findings));
+  if (options.on_devices) {
+    c.back_end = options.back_end;
+    if (c.back_end == nullptr) {
+      ASSIGN_OR_RETURN(c.back_end,
+                       BackEndOf(c.loaded, c.machine, c.loaded.proto.parallel().data(), findings));
+    }
+  }
   c.has_model = c.loaded.proto.has_model();
   RETURN_IF_ERROR(c.has_model ? CompileModel(c, options, findings)
                               : CompileGraph(c, options, findings));
   return c;
+}
+
+absl::Status CheckOnDevices(const CompiledPipeline& c) {
+  if (!SeparateMemoryOf(c.machine) || c.back_end != nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "machine '", c.machine.name(), "' has devices, and this pipeline was only planned for them"));
 }
 
 absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch) {

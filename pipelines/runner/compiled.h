@@ -8,6 +8,7 @@
 #define MILLRACE_PIPELINES_RUNNER_COMPILED_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "graph/plan/costs.pb.h"
 #include "graph/plan/plan.h"
 #include "models/model.h"
+#include "ops/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/memory_choice.h"
 #include "pipelines/runner/prefetch_choice.h"
@@ -30,7 +32,8 @@ namespace millrace {
 
 struct CompiledPipeline {
   LoadedPipeline loaded;
-  Machine machine;  // with what the cost table measured of it
+  std::shared_ptr<BackEnd> back_end;  // with on_devices; null: the CPU's
+  Machine machine;                    // with what the cost table measured of it
   std::optional<CostTable> costs;
   bool has_model = false;      // false: the step is written by hand, and there is no evaluation;
                                // true with loaded.graph: the model's own step, edited
@@ -49,6 +52,11 @@ struct CompiledPipeline {
 struct CompileOptions {
   bool check_budget = true;  // false: plans beyond the machine's memory are returned all the same
   bool evaluation = true;    // false: leaves eval_model, eval_spec and eval_plan out
+  // To be run: opens the machine's devices, on which the stages are then probed, so that the plan has their operators'
+  // own bytes. Otherwise stages are probed on the meta device, for devices of their own an estimate (models/probe.h).
+  bool on_devices = false;
+  // Whose devices; null: as the machine says. Tests give emulated ones.
+  std::shared_ptr<BackEnd> back_end;
   // false: leaves model, spec and plan out. The evaluation's plan then keeps parameters alone, all in device memory.
   bool training = true;
 };
@@ -61,6 +69,9 @@ inline constexpr char kEvalBudgetCheck[] = "eval_budget";
 absl::StatusOr<CompiledPipeline> Compile(LoadedPipeline loaded,
                                          const std::vector<std::string>& machine_folders,
                                          Findings& findings, const CompileOptions& options = {});
+
+// kFailedPrecondition for a machine with devices when the pipeline was not compiled to be run.
+absl::Status CheckOnDevices(const CompiledPipeline& c);
 
 // The pipeline's model for batches of another size, probed. Nothing is allocated.
 absl::StatusOr<ModelSpec> ProbeModel(const Pipeline& pipeline, int64_t batch);

@@ -19,6 +19,9 @@ class EmulatedBackEnd final : public BackEnd {
  public:
   explicit EmulatedBackEnd(const EmulatedDeviceOptions& options) : options_(options) {}
 
+  bool own_operators() const override { return false; }
+  absl::Status BeginProbe() override { return absl::OkStatus(); }
+  absl::Status EndProbe() override { return absl::OkStatus(); }
   absl::StatusOr<std::shared_ptr<Device>> OpenDevice(int rank) override {
     EmulatedDeviceOptions options = options_;
     options.rank = rank;

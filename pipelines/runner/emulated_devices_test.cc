@@ -38,13 +38,15 @@ absl::StatusOr<Outcome> Train(Sets sets, std::shared_ptr<BackEnd> back_end) {
   Findings findings;
   auto loaded = LoadPipeline("pipelines/digits_vit.textproto", sets, findings);
   if (!loaded.ok()) return absl::InvalidArgumentError(findings.ToText());
-  auto compiled = Compile(*std::move(loaded), {"pipelines/machines"}, findings);
+  CompileOptions compile;
+  compile.on_devices = true;
+  compile.back_end = std::move(back_end);
+  auto compiled = Compile(*std::move(loaded), {"pipelines/machines"}, findings, compile);
   if (!compiled.ok()) return absl::InvalidArgumentError(findings.ToText());
   RunOptions options;
   options.data_folders = {"pipelines", "."};
   options.run_folder = absl::StrCat(testing::TempDir(), "/run");
   options.quiet = true;
-  options.back_end = std::move(back_end);
   auto trainer = Trainer::Create(*compiled, options);
   if (!trainer.ok()) return trainer.status();
   auto result = (*trainer)->Run();

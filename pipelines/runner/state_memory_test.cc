@@ -77,8 +77,6 @@ class StateMemoryTest : public testing::Test {
 };
 
 TEST_F(StateMemoryTest, WhatWasWrittenIsReadWhateverWasInTheWindowMeanwhile) {
-  EXPECT_TRUE(memory_->OnStorage(stored_[0]));
-  EXPECT_FALSE(memory_->OnStorage(param_));
   ASSERT_EQ(memory_->Zero(), absl::OkStatus());
   for (size_t i = 0; i < stored_.size(); ++i) Fill(stored_[i], 100.0f * static_cast<float>(i));
   Fill(param_, 7);

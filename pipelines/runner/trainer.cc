@@ -22,7 +22,6 @@
 #include "graph/trace/recorder.h"
 #include "graph/trace/ticks.h"
 #include "models/allocator.h"
-#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -148,7 +147,6 @@ class InProcessTrainer final : public Trainer {
   const CompiledPipeline& c_;
   const Pipeline& p_;
   const RunOptions options_;
-  std::shared_ptr<BackEnd> back_end_;  // null: the CPU's
   std::unique_ptr<TrainBatches> batches_;
   std::unique_ptr<EvalBatches> eval_batches_;
   TraceRecorder recorder_;
@@ -166,10 +164,7 @@ class InProcessTrainer final : public Trainer {
 };
 
 absl::Status InProcessTrainer::Prepare() {
-  back_end_ = options_.back_end;
-  if (back_end_ == nullptr) {
-    ASSIGN_OR_RETURN(back_end_, BackEndOf(c_.loaded, c_.machine, c_.plan.world_size));
-  }
+  RETURN_IF_ERROR(CheckOnDevices(c_));
   RETURN_IF_ERROR(CheckStorageFirst());
   InstallAllocators();
   ASSIGN_OR_RETURN(OpenedData data, OpenData(c_.loaded, c_.image_needs, options_.data_folders));
@@ -273,9 +268,9 @@ absl::Status InProcessTrainer::AllocateRanks() {
   o.model = c_.has_model ? &c_.model : nullptr;
   o.spec = c_.has_model ? &c_.spec : nullptr;
   o.optimizer = SettingsOf(p_.optimizer());
-  o.back_end = back_end_;
+  o.back_end = c_.back_end;
   o.capture = p_.runtime().cuda_graphs();
-  ASSIGN_OR_RETURN(o.arenas, AllocateArenas(plans, back_end_.get()));
+  ASSIGN_OR_RETURN(o.arenas, AllocateArenas(plans, c_.back_end.get()));
   ASSIGN_OR_RETURN(storage_, OpenRankFiles(c_.plan, o.arenas, p_.memory().offload().storage(),
                                            storage_folder()));
   // From here on an interrupt must not end the process at once: the files would stay.

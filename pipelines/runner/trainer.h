@@ -18,7 +18,6 @@
 #include "absl/status/statusor.h"
 #include "data/storage/storage_probe.h"
 #include "graph/trace/trace.h"
-#include "ops/back_end.h"
 #include "pipelines/runner/compiled.h"
 #include "pipelines/runner/metrics.h"
 
@@ -38,8 +37,6 @@ struct RunOptions {
   bool quiet = false;
   bool keep_losses = false;
   bool evaluate = true;  // false: not even at the end
-  // Where the ranks compute; null: as the machine says.
-  std::shared_ptr<BackEnd> back_end;
   // The simulator's step: its length goes into the result, its spans into predicted_trace.json beside
   // the measured trace.json. Outlives the trainer; null: none.
   const Trace* predicted = nullptr;

@@ -16,7 +16,6 @@
 #include "graph/base/status.h"
 #include "models/allocator.h"
 #include "models/model.h"
-#include "pipelines/runner/back_end.h"
 #include "pipelines/runner/batches.h"
 #include "pipelines/runner/checkpoint.h"
 #include "pipelines/runner/evaluator.h"
@@ -120,7 +119,8 @@ absl::StatusOr<WeightsEvaluation> EvaluateWeights(const CompiledPipeline& c,
   const Pipeline& p = c.loaded.proto;
   const Plan& plan = *c.eval_plan;
   RanksOptions o;
-  ASSIGN_OR_RETURN(o.back_end, BackEndOf(c.loaded, c.machine, plan.world_size));
+  RETURN_IF_ERROR(CheckOnDevices(c));
+  o.back_end = c.back_end;
   InstallAllocators();
   ASSIGN_OR_RETURN(const OpenedData data, OpenData(c.loaded, c.image_needs, data_folders));
   if (data.evaluate == nullptr) {

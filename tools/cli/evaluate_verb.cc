@@ -135,7 +135,8 @@ void AddCandidate(const Variant& v, const std::string& weights, LoadedPipeline l
   }
   Findings findings;
   absl::StatusOr<CompiledPipeline> compiled =
-      Compile(std::move(loaded), MachineFolders(folders), findings, {.training = false});
+      Compile(std::move(loaded), MachineFolders(folders), findings,
+              {.on_devices = true, .training = false});
   if (!compiled.ok()) {
     return findings.ok() ? fail(compiled.status()) : complaints.Add(label, findings);
   }

@@ -18,7 +18,7 @@
 namespace millrace {
 namespace {
 
-constexpr CompileOptions kPlanOnly = {.check_budget = false, .evaluation = false};
+const CompileOptions kPlanOnly = {.check_budget = false, .evaluation = false};
 
 Json NodeJson(const NodeFacts& f) {
   Json waits = Json::array(), touched = Json::array();

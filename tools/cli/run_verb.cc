@@ -14,7 +14,8 @@
 namespace millrace {
 int RunPipelineVerb(const CommandLine& line, const Folders& folders) {
   int code = 0;
-  const std::optional<CompiledPipeline> c = LoadAndCompile(line, folders, &code);
+  const std::optional<CompiledPipeline> c =
+      LoadAndCompile(line, folders, &code, {.on_devices = !line.Has("dry_run")});
   if (!c) return code;
   if (line.Has("show_config")) std::cerr << ResolvedText(c->loaded) << "\n";
   const std::optional<Certificate> certificate = Certify(line, folders, *c, &code);
