@@ -76,12 +76,13 @@ def packed_test(name):
     """A GoogleTest program; all of its tests must have run and passed."""
     def item(c):
         out = c.sh([c.program(name)])
-        passed = re.search(r"\[  PASSED  \] (\d+) test", out)
-        if "SKIPPED" in out or not passed or passed.group(1) == "0":
+        # Where the whole program was skipped for want of a device, GoogleTest's last line still says PASSED.
+        ran = out.count("[       OK ]")
+        if ran == 0 or re.search("skipped", out, re.I):
             if c.cpu:
                 raise Skipped("its tests need a GPU")
             raise Failed("not all of its tests ran")
-        return {"tests": int(passed.group(1))}
+        return {"tests": ran}
     return item
 
 
@@ -139,7 +140,7 @@ def precisions(c):
 def losses_as_on_the_cpu(c):
     """The first steps of training beside the CPU back end's, in f32: products are summed in another order."""
     figures = {}
-    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false"])):
+    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false", "train.micro_batch=4"])):
         losses = []
         for machine in ("cpu_2_cores", c.machine):
             folder = tempfile.mkdtemp(dir=c.work)
