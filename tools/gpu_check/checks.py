@@ -140,7 +140,9 @@ def precisions(c):
 def losses_as_on_the_cpu(c):
     """The first steps of training beside the CPU back end's, in f32: products are summed in another order."""
     figures = {}
-    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false", "train.micro_batch=4"])):
+    small = ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false"]
+    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", small + ["train.micro_batch=4"]),
+                           ("rat_timing", small + ['model.arg[0].s="32"', "runtime.threads_per_rank=1"])):
         losses = []
         for machine in ("cpu_2_cores", c.machine):
             folder = tempfile.mkdtemp(dir=c.work)
