@@ -1,5 +1,6 @@
 #include "models/meta_kernels.h"
 
+#include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -209,6 +210,11 @@ Tensors3 CudaBatchNormBackward(const at::Tensor& grad, const at::Tensor& input,
   return {dx, dw, db};
 }
 
+at::Tensor Where(const at::Tensor& condition, const at::Tensor& x, const at::Tensor& other) {
+  return at::empty(at::infer_size(condition.sizes(), at::infer_size(x.sizes(), other.sizes())),
+                   x.options());
+}
+
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
   m.impl("native_layer_norm", &LayerNorm);
   m.impl("native_layer_norm_backward", &LayerNormBackward);
@@ -220,6 +226,7 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
   m.impl("_scaled_dot_product_efficient_attention_backward", &CudaEfficientAttentionBackward);
   m.impl("convolution", &CudaConvolution);
   m.impl("convolution_backward", &CudaConvolutionBackward);
+  m.impl("where.self", &Where);
   m.impl("native_batch_norm", &CudaBatchNorm);
   m.impl("native_batch_norm_backward", &CudaBatchNormBackward);
 }

@@ -34,7 +34,6 @@ class MemoryCopy final : public Kernel {
     }
     return absl::OkStatus();
   }
-  bool capturable() const override { return true; }
 
  private:
   const std::vector<Piece> pieces_;

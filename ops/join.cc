@@ -12,7 +12,6 @@ class Join final : public Kernel {
   bool capturable() const override { return true; }
   absl::Status Run(const StepContext&) override { return absl::OkStatus(); }
   absl::Status Issue(const StepContext&, const DeviceStream&) override { return absl::OkStatus(); }
-  bool capturable() const override { return true; }
 };
 
 absl::StatusOr<std::unique_ptr<Kernel>> Make(const KernelArgs&) { return std::make_unique<Join>(); }

@@ -2,12 +2,13 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/bitwise_right_shift.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/log.h>
+#include <ATen/ops/minimum.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
@@ -58,7 +59,7 @@ at::Tensor Transformed(const at::Tensor& s, int64_t axis, const RoseConfig& c,
   const at::Tensor positive = s.gt(0), one = at::full({}, 1.0, Double(s));
   const at::Tensor from = at::where(positive, s, one);
   const at::Tensor y = p[0] * at::pow(from, p[1]) + p[2] * at::log(from / p[3].clamp_min(1e-8));
-  const at::Tensor sound = at::isfinite(y.detach() / from);
+  const at::Tensor ratio = y.detach() / from, sound = (ratio - ratio).eq(0);  // finite
   return at::where(positive, at::where(sound, y, from), at::full({}, 0.0, Double(s)));
 }
 
@@ -95,7 +96,7 @@ std::pair<at::Tensor, at::Tensor> Angles(const RoseSegment& segment, const at::T
 // 32-bit numbers in 64-bit elements: LibTorch multiplies no unsigned ones.
 constexpr int64_t kLow = 0xffffffff;
 at::Tensor High(const at::Tensor& product) {
-  return product.__rshift__(32).bitwise_and(at::Scalar(kLow));
+  return at::bitwise_right_shift(product, at::Scalar(int64_t{32})).bitwise_and(at::Scalar(kLow));
 }
 at::Tensor Low(const at::Tensor& x) { return x.bitwise_and(at::Scalar(kLow)); }
 
@@ -126,8 +127,8 @@ at::Tensor BilinearWeights(int64_t grid, int64_t size, const at::Tensor& like) {
   const double step = static_cast<double>(grid) / static_cast<double>(size);
   const at::Tensor at =
       ((Range(size, like) + 0.5) * step - 0.5).clamp(0.0, static_cast<double>(grid - 1));
-  const at::Tensor distance = (at.view({size, 1}) - Range(grid, like).view({1, grid})).abs();
-  return (1 - distance).clamp_min(0.0).to(at::kFloat);
+  const at::Tensor beyond = at.view({size, 1}) - Range(grid, like).view({1, grid});
+  return at::minimum(1 - beyond, 1 + beyond).clamp_min(0.0).to(at::kFloat);
 }
 
 }  // namespace
@@ -173,10 +174,11 @@ void DropInPlace(const at::Tensor& x, const Dropout& dropout, uint64_t place) {
   const int64_t samples = dropout.keys.numel(), n = x.numel() / samples;
   const at::Tensor words =
       RandomWords(dropout.keys, HashCombine(dropout.layer, place), (n + 7) / 8);
-  const at::Tensor bits =
-      at::stack({words.bitwise_and(at::Scalar(int64_t{0xffff})), words.__rshift__(16)}, 3)
-          .view({samples, -1})
-          .narrow(1, 0, n);
+  const at::Tensor bits = at::stack({words.bitwise_and(at::Scalar(int64_t{0xffff})),
+                                     at::bitwise_right_shift(words, at::Scalar(int64_t{16}))},
+                                    3)
+                              .view({samples, -1})
+                              .narrow(1, 0, n);
   const at::Tensor all = dropout.keys.eq(0).view({samples, 1});
   const at::Tensor factor = bits.ge(threshold).to(at::kFloat).mul_(kept).masked_fill_(all, 1.0);
   x.view({samples, n}).mul_(factor);

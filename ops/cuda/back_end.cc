@@ -1,10 +1,8 @@
 // The CUDA back end: rank r of this process on cuda:r, groups by NCCL. Registered as "CUDA".
 //
 // LibTorch's CUDA libraries and NCCL are loaded only after a device was found: the program starts without them.
-// With MILLRACE_NVTX in the environment the issue of every node is an NVTX range of its name.
 #include "ops/back_end.h"
 
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -40,12 +38,20 @@ absl::StatusOr<const TorchCudaShim*> SetUpTorch() {
 
 class CudaBackEnd final : public BackEnd {
  public:
-  CudaBackEnd(const TorchCudaShim* torch, const NcclMemory& memory)
-      : torch_(torch), memory_(memory) {}
+  CudaBackEnd(const TorchCudaShim* torch, const NcclMemory& memory, bool nvtx)
+      : torch_(torch), memory_(memory), nvtx_(nvtx) {}
+
+  bool own_operators() const override { return true; }
+  absl::Status BeginProbe() override {
+    return ShimStatus(torch_->prepare(0, nullptr), "preparing cuda:0 to probe stages");
+  }
+  absl::Status EndProbe() override {
+    return ShimStatus(torch_->release_cached(), "giving back what probing took");
+  }
 
   absl::StatusOr<std::shared_ptr<Device>> OpenDevice(int rank) override {
     CudaDeviceOptions options;
-    options.ranges = std::getenv("MILLRACE_NVTX") != nullptr;
+    options.ranges = nvtx_;
     ASSIGN_OR_RETURN(std::shared_ptr<CudaDevice> device, CudaDevice::Open(rank, options));
     RETURN_IF_ERROR(device->UseTorch(torch_, kSpillBytes));
     devices_[rank] = device;
@@ -95,22 +101,23 @@ class CudaBackEnd final : public BackEnd {
 
   const TorchCudaShim* const torch_;
   const NcclMemory memory_;
+  const bool nvtx_;
   const NcclApi* nccl_ = nullptr;
   std::map<int, std::weak_ptr<CudaDevice>> devices_;
   std::map<int, std::shared_ptr<NcclDevice>> gpus_;
   int generation_ = 0;
 };
 
-absl::StatusOr<std::shared_ptr<BackEnd>> Open(int ranks) {
+absl::StatusOr<std::shared_ptr<BackEnd>> Open(const BackEndOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<CudaDeviceInfo> found, CudaDevices());
-  if (static_cast<int>(found.size()) < ranks) {
+  if (static_cast<int>(found.size()) < options.ranks) {
     return absl::FailedPreconditionError(
-        absl::StrCat("the machine has ", ranks, " ranks, and this process sees ", found.size(),
-                     " CUDA devices, ", found[0].name));
+        absl::StrCat("the pipeline has ", options.ranks, " ranks, and this process sees ",
+                     found.size(), " CUDA devices, ", found[0].name));
   }
   ASSIGN_OR_RETURN(const NcclMemory memory, FixNcclMemory({}));  // NCCL reads it when it is loaded
   ASSIGN_OR_RETURN(const TorchCudaShim* const torch, SetUpTorch());
-  return std::shared_ptr<BackEnd>(std::make_shared<CudaBackEnd>(torch, memory));
+  return std::shared_ptr<BackEnd>(std::make_shared<CudaBackEnd>(torch, memory, options.nvtx));
 }
 
 const bool registered = RegisterBackEnd("CUDA", Open);

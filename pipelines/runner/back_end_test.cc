@@ -10,6 +10,9 @@ namespace {
 
 class NoDevices final : public BackEnd {
  public:
+  bool own_operators() const override { return false; }
+  absl::Status BeginProbe() override { return absl::OkStatus(); }
+  absl::Status EndProbe() override { return absl::OkStatus(); }
   absl::StatusOr<std::shared_ptr<Device>> OpenDevice(int) override {
     return absl::UnavailableError("none");
   }
@@ -37,7 +40,8 @@ TEST(BackEndOf, GivesTheKindsOpenerTheRanksAndWhatProfilersWant) {
   for (const bool nvtx : {true, false}) {
     const auto sets = nvtx ? std::vector<std::string>{"machine=one_gpu", "runtime.nvtx=true"}
                            : std::vector<std::string>{"machine=one_gpu"};
-    const auto opened = BackEndOf(Digits(sets), machine, 3);
+    Findings findings;
+    const auto opened = BackEndOf(Digits(sets), machine, 3, findings);
     ASSERT_TRUE(opened.ok()) << opened.status();
     EXPECT_NE(*opened, nullptr);
     EXPECT_EQ(seen.ranks, 3);
@@ -46,7 +50,8 @@ TEST(BackEndOf, GivesTheKindsOpenerTheRanksAndWhatProfilersWant) {
 }
 
 TEST(BackEndOf, IsNoneForTheCpu) {
-  const auto opened = BackEndOf(Digits({}), Machine(), 2);
+  Findings findings;
+  const auto opened = BackEndOf(Digits({}), Machine(), 2, findings);
   ASSERT_TRUE(opened.ok()) << opened.status();
   EXPECT_EQ(*opened, nullptr);
 }
