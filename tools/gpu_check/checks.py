@@ -16,7 +16,7 @@ from context import Failed, GpuWatch, Skipped
 def timing(r):
     """What a timed run says, with what was predicted."""
     step, simulated = r["step_seconds_median"], r["simulated_step_seconds"]
-    figures = {"images_per_second": r["samples_per_second"], "step_seconds": step, "predicted_step_seconds": simulated,
+    figures = {"model": r["config"]["model"], "images_per_second": r["samples_per_second"], "step_seconds": step, "predicted_step_seconds": simulated,
                "step_over_predicted": step / simulated if simulated else None, "mfu": r["mfu"],
                "parameters": r["config"]["parameters"], "batch": r["config"]["global_batch"], "issue": r.get("issue")}
     for tier, planned in r["peak_bytes_predicted"].items():
