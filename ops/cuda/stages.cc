@@ -151,7 +151,8 @@ class StageKernel : public Kernel {
   }
   void Count(const ReplayScope& replay, const AllocationPlan& plan) {
     const int64_t skipped =
-        static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches();
+        static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches() -
+        replay.spilled();
     model_.CountUnplanned(replay.mismatches() + (skipped > 0 ? skipped : 0),
                           replay.unplanned_bytes_peak());
   }
