@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -60,6 +61,8 @@ def environment(c):
     if importlib.util.find_spec("torch") is not None:
         figures.update(json.loads(c.sh([sys.executable, "-c", ABOUT], dict(os.environ)).splitlines()[-1]))
     if not c.cpu:
+        if shutil.which("nvidia-smi") is None:
+            raise Failed("there is no nvidia-smi here: no NVIDIA driver")
         query = "driver_version,clocks.max.sm,clocks.max.memory,power.limit,temperature.gpu"
         values = c.sh(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]).strip().splitlines()[0].split(",")
         figures.update(zip(query.split(","), (v.strip() for v in values)))
