@@ -254,6 +254,8 @@ std::vector<Case> Cases() {
       {"vit_tiny", vit, 0.04, DType::kBF16},
       {"vit_tiny", vit, 0.006, DType::kF16},
       {"digits_vit", {{"label_smoothing", 0.1}, {"qkv_bias", false}}, 1e-5},
+      // Of this size the first stages' gradients differ by more than rounding of sums: probably an element on the other
+      // side of a ReLU. The three sizes below are within 1e-4.
       {"unet", unet, 2e-2},
       {"unet", {{"image_size", int64_t{32}}, {"width", int64_t{2}}}, 1e-4},
       {"unet", {{"image_size", int64_t{64}}, {"width", int64_t{4}}}, 1e-4},

@@ -276,7 +276,8 @@ TEST(DeviceExecutorTest, CapturedRunsDoTheSameAndAreOneLaunchEach) {
     EXPECT_EQ((*executor)->issue_cost().captured_runs, capture ? 3 : 0);
     EXPECT_EQ(actual.devices[0]->launches(), capture ? 3 * 4 : 0);
     for (NodeId n : plan.rank_plans[0].lanes[0].order) {
-      if (!plan.graph.nodes()[n].is_collective) EXPECT_EQ(counts[n], 1 + 2 + 3 + 4 + 5);
+      if (plan.graph.nodes()[n].is_collective) continue;
+      EXPECT_EQ(counts[n], 1 + 2 + 3 + 4 + 5);
     }
     EXPECT_EQ(recorder.Collect(plan, "run").spans.size(), 5 * plan.graph.nodes().size());
     numbers.push_back(counts);

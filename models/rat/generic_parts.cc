@@ -9,7 +9,6 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/minimum.h>
-#include <ATen/ops/pow.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 
@@ -58,7 +57,9 @@ at::Tensor Transformed(const at::Tensor& s, int64_t axis, const RoseConfig& c,
   }
   const at::Tensor positive = s.gt(0), one = at::full({}, 1.0, Double(s));
   const at::Tensor from = at::where(positive, s, one);
-  const at::Tensor y = p[0] * at::pow(from, p[1]) + p[2] * at::log(from / p[3].clamp_min(1e-8));
+  // s^B as exp(B ln s): the derivative of LibTorch's power has no shapes on the meta device.
+  const at::Tensor y =
+      p[0] * (p[1] * at::log(from)).exp() + p[2] * at::log(from / p[3].clamp_min(1e-8));
   const at::Tensor ratio = y.detach() / from, sound = (ratio - ratio).eq(0);  // finite
   return at::where(positive, at::where(sound, y, from), at::full({}, 0.0, Double(s)));
 }

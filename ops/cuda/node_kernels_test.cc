@@ -166,7 +166,7 @@ struct Side {
                                       ? kernel.Run(step)
                                       : kernel.Issue(step, DeviceStream{device.get(), compute});
       ASSERT_EQ(status, absl::OkStatus()) << plan.graph.nodes()[n].name;
-      if (device != nullptr) EXPECT_TRUE(kernel.capturable()) << plan.graph.nodes()[n].name;
+      EXPECT_TRUE(device == nullptr || kernel.capturable()) << plan.graph.nodes()[n].name;
     }
   }
   std::vector<char> Bytes(const Plan& plan, ValueId v) const {
