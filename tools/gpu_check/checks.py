@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from context import Failed, GpuWatch, Skipped
 def timing(r):
     """What a timed run says, with what was predicted."""
     step, simulated = r["step_seconds_median"], r["simulated_step_seconds"]
-    figures = {"images_per_second": r["samples_per_second"], "step_seconds": step, "predicted_step_seconds": simulated,
+    figures = {"model": r["config"]["model"], "images_per_second": r["samples_per_second"], "step_seconds": step, "predicted_step_seconds": simulated,
                "step_over_predicted": step / simulated if simulated else None, "mfu": r["mfu"],
                "parameters": r["config"]["parameters"], "batch": r["config"]["global_batch"], "issue": r.get("issue")}
     for tier, planned in r["peak_bytes_predicted"].items():
@@ -60,6 +61,8 @@ def environment(c):
     if importlib.util.find_spec("torch") is not None:
         figures.update(json.loads(c.sh([sys.executable, "-c", ABOUT], dict(os.environ)).splitlines()[-1]))
     if not c.cpu:
+        if shutil.which("nvidia-smi") is None:
+            raise Failed("there is no nvidia-smi here: no NVIDIA driver")
         query = "driver_version,clocks.max.sm,clocks.max.memory,power.limit,temperature.gpu"
         values = c.sh(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]).strip().splitlines()[0].split(",")
         figures.update(zip(query.split(","), (v.strip() for v in values)))
@@ -140,7 +143,9 @@ def precisions(c):
 def losses_as_on_the_cpu(c):
     """The first steps of training beside the CPU back end's, in f32: products are summed in another order."""
     figures = {}
-    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false", "train.micro_batch=4"])):
+    small = ["parallel.data=1", "parallel.zero.stage=0", "checkpoint.save=false"]
+    for pipeline, sets in (("digits_vit", SHORT), ("vit_tiny", small + ["train.micro_batch=4"]),
+                           ("rat_timing", small + ['model.arg[0].s="32"', "runtime.threads_per_rank=1"])):
         losses = []
         for machine in ("cpu_2_cores", c.machine):
             folder = tempfile.mkdtemp(dir=c.work)

@@ -128,7 +128,7 @@ class Context:
     def program(self, name):
         return os.path.join(HERE, name)
 
-    def sh(self, command, environment=None, codes=(0,)):
+    def sh(self, command, environment=None):
         """Runs a command within the item's time; returns its stdout."""
         left = self.item_end - time.monotonic()
         shown = " ".join(word.replace(HERE + os.sep, "").replace(self.work, "WORK") for word in command)
@@ -143,14 +143,19 @@ class Context:
                 out, _ = process.communicate()
                 self.remember(out, err)
                 raise TimedOut(shown) from None
-            self.remember(out, err)
-        if process.returncode not in codes:
-            raise Failed(f"{shown}: exit {process.returncode}")
+            said = self.remember(out, err)
+        if process.returncode != 0:
+            lines = [line for line in said.splitlines() if line.strip()]
+            errors = [line for line in lines if "error" in line.lower()] + lines[-1:]
+            raise Failed(f"exit {process.returncode}{': ' + errors[0][:500] if errors else ''} ({shown})")
         return out
 
     def remember(self, out, err):
+        """Keeps the end of what a program said; returns what it said beside its results."""
         err.seek(0)
-        self.tail = (self.tail + err.read()[-TAIL:] + out[-TAIL:])[-TAIL:]
+        said = err.read()
+        self.tail = (self.tail + said[-TAIL:] + out[-TAIL:])[-TAIL:]
+        return said
 
     def millrace(self, verb, pipeline, sets=(), more=()):
         """One verb with --json; returns the object."""

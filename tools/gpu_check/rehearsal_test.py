@@ -43,7 +43,7 @@ class RehearsalTest(unittest.TestCase):
         done = subprocess.run([sys.executable, os.path.join(self.packed, "run.py"), "--out", out, "--cpu", "--torch_lib", libtorch(),
                                *words],
                               cwd="/", env={"PATH": os.environ["PATH"], **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=280, check=False)
+                              text=True, timeout=800, check=False)
         with open(os.path.join(out, "results.json"), encoding="utf-8") as file:
             return done, json.load(file), out
 
@@ -57,7 +57,7 @@ class RehearsalTest(unittest.TestCase):
             self.assertFalse(any(n.startswith(foreign) for n in names), names)
 
     def test_every_check_runs_on_the_cpu(self):
-        done, results, out = self.check("--seconds", "240")
+        done, results, out = self.check("--seconds", "700")
         told = {r["name"]: (r["status"], r.get("why")) for r in results["items"]}
         self.assertEqual(done.returncode, 0, done.stdout)
         for name, (status, why) in told.items():

@@ -47,8 +47,8 @@ def run_item(c, name, seconds, function):
 
 def headline(r):
     if r["status"] != "passed":
-        return r["why"].splitlines()[0][:90]
-    shown = {"top1": ".4f", "images_per_second": ".1f", "mfu": ".3f", "ratio": ".2f", "tests": "d", "device": "s"}
+        return r["why"].splitlines()[0][:120]
+    shown = {"top1": ".4f", "images_per_second": ".1f", "mfu": ".3f", "ratio": ".2f", "tests": "d", "device": "s", "model": "s"}
     return ", ".join(f"{k} {format(v, shown[k])}" for k, v in r["figures"].items() if k in shown and v is not None)
 
 

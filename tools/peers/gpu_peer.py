@@ -69,6 +69,8 @@ def vit(a, device):
 def worker(a):
     import torch
     gpu = a.device == "cuda"
+    if not gpu:
+        torch.set_num_threads(1)  # as a rank of ours
     if a.model == "rat_optimized":
         from rat_peer import training
         parameters, loss = training(a.image, a.device)
@@ -288,7 +290,7 @@ def main():
             a.sets = ONE_RANK + (["precision.mode=BF16"] if a.model != "rat_optimized" else [])
         if a.model == "rat_optimized":
             a.pipeline = "rat_timing"
-            a.sets = a.sets + [f'model.arg[0].s="{a.image}"']
+            a.sets = a.sets + [f'model.arg[0].s="{a.image}"', "runtime.threads_per_rank=1"]
         a.batch = a.batch or batch
         result = train(a)
     for name, s in result.get("systems", {}).items():
