@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from context import Failed, GpuWatch, Skipped
+from context import Failed, GpuWatch, Skipped, TimedOut
 
 
 def timing(r):
@@ -201,12 +201,20 @@ def peers(model):
                    "--device", "cpu" if c.cpu else "cuda", "--seconds", str(int(max(5, c.item_end - time.monotonic() - 10))),
                    "--out", out, "--library_path", c.environment["LD_LIBRARY_PATH"]]
         if c.cpu:
-            command += ["--rounds", "1", "--steps", "2", "--small", "--systems", "ours", "eager"]
+            command += ["--rounds", "1", "--steps", "2", "--small", "--image", "32", "--systems", "ours", "eager"]
         if model == "adamw" and not c.cpu and "ops/cuda/kernels_benchmark" in c.pack["programs"]:
             command += ["--kernels_benchmark", c.program("ops/cuda/kernels_benchmark")]
-        c.sh(command, {**c.environment, "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
+        complete = True
+        try:
+            c.sh(command, {**c.environment, "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
+        except TimedOut:
+            complete = False
+            if not os.path.exists(out):
+                raise
         with open(out, encoding="utf-8") as file:
-            figures = json.load(file)
+            figures = {**json.load(file), "complete": complete}
+        if not complete and "ratio" not in figures:
+            raise TimedOut("no two systems came to an end")
         if "skipped" in figures:
             raise Skipped(figures["skipped"])
         return figures

@@ -140,8 +140,7 @@ class Torch:
 
 class Ours:
     def __init__(self, a):
-        self.a, self.result = a, None
-        self.parameters = self.round(1)["parameters"]
+        self.a, self.result, self.parameters = a, None, None  # until the first round
 
     def round(self, steps):
         a = self.a
@@ -157,57 +156,68 @@ class Ours:
         if done.returncode:
             raise LeftOut(f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [''])[0][:300]}")
         self.result = r = json.loads(done.stdout.splitlines()[-1])
-        return {"seconds": r["step_seconds_median"], "peak_bytes": r["peak_bytes_measured"]["device"],
-                "parameters": r["config"]["parameters"]}
+        self.parameters = r["config"]["parameters"]
+        return {"seconds": r["step_seconds_median"], "peak_bytes": r["peak_bytes_measured"]["device"]}
 
     def close(self):
         pass
 
 
-def train(a):
-    systems, figures, left_out = {}, {}, {}
-    try:
-        for name in a.systems:
-            try:
-                systems[name] = Ours(a) if name == "ours" else Torch(a, name)
-            except LeftOut as why:
-                left_out[name] = str(why)
-        counts = {name: s.parameters for name, s in systems.items()}
-        if len(set(counts.values())) > 1:
-            sys.exit(f"not the same model: parameters {counts}")
-        rounds = 0
-        while rounds < a.rounds and (rounds == 0 or time.monotonic() < a.end):
-            rounds += 1
-            for name in list(systems):  # in turns, so that a change of the machine meets all of them
-                try:
-                    r = systems[name].round(a.steps)
-                except LeftOut as why:
-                    left_out[name] = str(why)
-                    systems.pop(name).close()
-                    continue
-                figures.setdefault(name, []).append(r)
-                print(f"round {rounds} {name:10s} {a.batch / r['seconds']:9.2f} images/s", file=sys.stderr, flush=True)
-        peak = None
-        if "ours" in systems:
-            peak = systems["ours"].result["mfu"] * systems["ours"].result["step_seconds_median"]  # seconds at the device's peak
-    finally:
-        for s in systems.values():
-            s.close()
+def summary(a, parameters, figures, left_out, peak_seconds):
+    """peak_seconds: how long a step's FLOPs take at the device's peak."""
     told = {}
     for name, rows in figures.items():
         seconds = statistics.median(r["seconds"] for r in rows)
         told[name] = {"step_seconds": seconds, "images_per_second": a.batch / seconds, "rounds": len(rows),
-                      "mfu": peak / seconds if peak is not None else None, "peak_bytes": max(r["peak_bytes"] for r in rows)}
+                      "mfu": peak_seconds / seconds if peak_seconds else None, "peak_bytes": max(r["peak_bytes"] for r in rows)}
     others = [name for name in told if name != "ours"]
     result = {"model": a.torch_model if a.small else a.model, "batch": a.batch, "device": a.device, "steps": a.steps,
-              "parameters": next(iter(counts.values()), None), "systems": told, "left_out": left_out}
-    if "ours" in told:
+              "parameters": parameters, "systems": told, "left_out": left_out}
+    if "ours" in told and others:
         result["ratios"] = {name: told["ours"]["images_per_second"] / told[name]["images_per_second"] for name in others}
-        if others:
-            result["ratio"] = min(result["ratios"].values())
-    if a.model == "rat_optimized" and not others:
-        result["skipped"] = f"no PyTorch beside ours: {left_out}"
+        result["ratio"] = min(result["ratios"].values())
     return result
+
+
+def train(a):
+    systems, figures, left_out, result = {}, {}, {}, {}
+    parameters = peak_seconds = None
+    try:
+        rounds = 0
+        while rounds < a.rounds and (rounds == 0 or time.monotonic() < a.end):
+            rounds += 1
+            for name in a.systems:  # in turns, so that a change of the machine meets all of them
+                if name in left_out:
+                    continue
+                try:
+                    if rounds == 1:
+                        systems[name] = Ours(a) if name == "ours" else Torch(a, name)
+                    r = systems[name].round(a.steps)
+                except LeftOut as why:
+                    left_out[name] = str(why)
+                    continue
+                figures.setdefault(name, []).append(r)
+                print(f"round {rounds} {name:10s} {a.batch / r['seconds']:9.2f} images/s", file=sys.stderr, flush=True)
+                if parameters not in (None, systems[name].parameters):
+                    sys.exit(f"not the same model: {name} has {systems[name].parameters} parameters, another {parameters}")
+                parameters = systems[name].parameters
+                if name == "ours":
+                    peak_seconds = systems[name].result["mfu"] * systems[name].result["step_seconds_median"]
+                result = summary(a, parameters, figures, left_out, peak_seconds)
+                save(a, result)  # whoever started us may run out of time
+    finally:
+        for s in systems.values():
+            s.close()
+    if a.model == "rat_optimized" and not set(figures) - {"ours"}:
+        result["skipped"] = f"no PyTorch beside ours: {left_out}"
+    return result or {"left_out": left_out}
+
+
+def save(a, result):
+    if a.out:
+        with open(a.out + ".new", "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+        os.replace(a.out + ".new", a.out)
 
 
 # ---- The optimizer
@@ -277,7 +287,8 @@ def main():
     p.add_argument("--torch_model", default="", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.worker:
-        return worker(a)
+        worker(a)
+        return 0
     a.end = time.monotonic() + a.seconds
     if a.model == "adamw":
         result = adamw(a)
@@ -299,10 +310,9 @@ def main():
         print(f"ours / {name}: {ratio:.2f} (above 1: ours is faster)")
     for name, why in result.get("left_out", {}).items():
         print(f"{name} left out: {why}")
-    if a.out:
-        with open(a.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
+    save(a, result)
+    return 0 if result.get("systems") else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
