@@ -150,9 +150,8 @@ class StageKernel : public Kernel {
     return memory;
   }
   void Count(const ReplayScope& replay, const AllocationPlan& plan) {
-    const int64_t skipped =
-        static_cast<int64_t>(plan.allocations.size()) - replay.served() - replay.mismatches() -
-        replay.spilled();
+    const int64_t skipped = static_cast<int64_t>(plan.allocations.size()) - replay.served() -
+                            replay.mismatches() - replay.spilled();
     model_.CountUnplanned(replay.mismatches() + (skipped > 0 ? skipped : 0),
                           replay.unplanned_bytes_peak());
   }
