@@ -44,30 +44,6 @@ std::string StartAll(const Members& members, const Trial& trial) {
   return trial.Difference();
 }
 
-std::vector<Collective> AllCalls(int size, int64_t count, DType dtype) {
-  std::vector<Collective> calls;
-  for (CollectiveKind kind :
-       {CollectiveKind::kAllGather, CollectiveKind::kReduceScatter, CollectiveKind::kAllReduce,
-        CollectiveKind::kBroadcast, CollectiveKind::kAllToAll, CollectiveKind::kBarrier}) {
-    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
-      if (op == ReduceOp::kMax && !Reduces(kind)) continue;
-      if (op == ReduceOp::kSum && Reduces(kind) && SizeOf(dtype) == 1) continue;
-      Collective c;
-      c.kind = kind;
-      c.dtype = dtype;
-      c.reduce = op;
-      c.count = count;
-      c.root_or_peer = kind == CollectiveKind::kBroadcast ? size - 1 : 0;
-      c.name = "t";
-      calls.push_back(c);
-    }
-  }
-  return calls;
-}
-
-constexpr DType kTypes[] = {DType::kF32, DType::kF64, DType::kBF16, DType::kF16, DType::kI64,
-                            DType::kI32, DType::kI8,  DType::kU8,   DType::kBool};
-
 TEST(InProcess, EveryCollectiveOfEveryTypeAndSizeEqualsTheNaiveReference) {
   uint64_t seed = 1;
   for (const Mode& mode : Modes()) {

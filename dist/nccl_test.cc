@@ -17,35 +17,13 @@ namespace {
 using namespace testing_dist;  // NOLINT: tests of this folder
 using namespace testing_nccl;  // NOLINT
 
-std::vector<Collective> AllCalls(int size, int64_t count, DType dtype) {
-  std::vector<Collective> calls;
-  for (CollectiveKind kind :
-       {CollectiveKind::kAllGather, CollectiveKind::kReduceScatter, CollectiveKind::kAllReduce,
-        CollectiveKind::kBroadcast, CollectiveKind::kAllToAll, CollectiveKind::kBarrier}) {
-    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
-      if (op == ReduceOp::kMax && !Reduces(kind)) continue;
-      if (op == ReduceOp::kSum && Reduces(kind) && SizeOf(dtype) == 1) continue;
-      Collective c;
-      c.kind = kind;
-      c.dtype = dtype;
-      c.reduce = op;
-      c.count = count;
-      c.root_or_peer = kind == CollectiveKind::kBroadcast ? size - 1 : 0;
-      c.name = "t";
-      calls.push_back(c);
-    }
-  }
-  return calls;
-}
-
 TEST_F(NcclTest, EveryCollectiveOfEveryTypeAndSizeEqualsTheNaiveReference) {
   uint64_t seed = 1;
   for (int size : {1, 2, 3, 8}) {
     streams_.clear();
     fake_.SetPolls(3, size % 3);  // calls are taken at once, or after some questions
     const NcclMembers members = Group(size);
-    for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16, DType::kF16, DType::kI64,
-                        DType::kI32, DType::kI8, DType::kU8, DType::kBool}) {
+    for (DType dtype : kTypes) {
       std::deque<Trial> trials;  // all in the streams at once; a deque: the buffers stay in place
       for (int64_t count : {0, 129}) {
         for (const Collective& call : AllCalls(size, count, dtype)) {
