@@ -72,7 +72,8 @@ class Device {
   virtual absl::Status Wait(StreamId stream, EventId event) = 0;
 
   // ---- Captured segments: what is issued to `stream` between the two calls is kept instead of run; Launch runs it,
-  // any number of times. Only stream itself may be used in between, without events.
+  // any number of times. Only `stream` itself may be used in between. An event may be recorded there - each Launch then
+  // records it anew - but not waited for.
   virtual absl::Status BeginCapture(StreamId stream) = 0;
   virtual absl::StatusOr<GraphId> EndCapture(StreamId stream) = 0;
   virtual absl::Status Launch(StreamId stream, GraphId graph) = 0;

@@ -44,7 +44,6 @@ void StreamWatch::Add(Waiter waiter) {
     std::lock_guard<std::mutex> lock(mutex_);
     waiters_.push_back(std::move(waiter));
     waiting_.fetch_add(1);
-    active_ = true;
   }
   wake_.notify_one();
 }
@@ -121,22 +120,16 @@ void StreamWatch::Run() {
     if (waiting_.load() > 0 && Clock::Real()->Nanoseconds() - idle_since < 50'000) continue;
     std::unique_lock<std::mutex> lock(mutex_);
     if (stop_) return;
-    const bool urgent = !waiters_.empty();
-    if (!urgent) {
+    if (!waiters_.empty()) {
+      wake_.wait_for(lock, std::chrono::microseconds(20), [this] { return stop_; });
+    } else {
       bool unfinished = false;
       for (int32_t s = 0; s < count_; ++s) {
         unfinished |= streams_[s].issued.load(std::memory_order_acquire) > ended(s);
       }
-      active_ = unfinished && failure_.ok();
-    }
-    const auto something = [this] { return stop_ || (waiting_.load() > 0); };
-    if (urgent) {
-      wake_.wait_for(lock, std::chrono::microseconds(20), [this] { return stop_; });
-    } else if (active_) {
-      wake_.wait_for(lock, std::chrono::milliseconds(1), something);
-    } else {
       // Ops are issued without a wake-up; the step's end is always awaited, and then all is looked at.
-      wake_.wait_for(lock, std::chrono::milliseconds(20), something);
+      wake_.wait_for(lock, std::chrono::milliseconds(unfinished && failure_.ok() ? 1 : 20),
+                     [this] { return stop_ || waiting_.load() > 0; });
     }
     if (stop_) return;
   }

@@ -77,8 +77,7 @@ class StreamWatch {
   std::condition_variable wake_;
   std::vector<Waiter> waiters_;  // guarded by mutex_
   absl::Status failure_;         // guarded by mutex_; of this step
-  bool active_ = false;  // guarded by mutex_: something has been issued and not been seen to end
-  bool stop_ = false;    // guarded by mutex_
+  bool stop_ = false;            // guarded by mutex_
   std::atomic<int32_t> waiting_{0};
   std::thread thread_;  // last: it uses the others
 };
